@@ -1,0 +1,83 @@
+"""Balancers: which instance takes the next attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from typing import Generic, Protocol, TypeVar
+
+from meshkit.endpointer import InstanceEndpoint
+from meshkit.errors import NoEndpointsError
+
+__all__ = ["Balancer", "EndpointSource", "Random", "RoundRobin"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class EndpointSource(Protocol[Request, Response]):
+    """Where endpoints come from: an Endpointer, or a fixed list in a test."""
+
+    @property
+    def endpoints(self) -> list[InstanceEndpoint[Request, Response]]:
+        """The endpoints ready for use."""
+
+
+class Balancer(Protocol[Request, Response]):
+    """Picks an endpoint for each attempt."""
+
+    def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
+        """The endpoint for the next attempt, never one of the instances to `exclude`.
+
+        Raises:
+            NoEndpointsError: there is none, or none that is not excluded.
+        """
+
+
+class RoundRobin(Generic[Request, Response]):
+    """Each endpoint in turn: n picks over k unchanging endpoints give each n/k, give or take one.
+
+    O(1) a pick, however many endpoints there are; excluded ones met on the way cost a step each.
+    """
+
+    def __init__(self, source: EndpointSource[Request, Response]) -> None:
+        self._source = source
+        self._turn = 0
+
+    def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
+        """See `Balancer.pick`."""
+        endpoints = self._source.endpoints
+        for _ in endpoints:
+            endpoint = endpoints[self._turn % len(endpoints)]
+            self._turn += 1
+            if endpoint.instance not in exclude:
+                return endpoint
+        raise _none_left(exclude)
+
+
+class Random(Generic[Request, Response]):
+    """Any endpoint, uniformly: many clients that start together do not march in step.
+
+    Parameters:
+        source: where the endpoints come from.
+        rng: the source of randomness. Default: one of its own, seeded by the system.
+    """
+
+    def __init__(self, source: EndpointSource[Request, Response], rng: random.Random | None = None) -> None:
+        self._source = source
+        self._rng = rng or random.Random()
+
+    def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
+        """See `Balancer.pick`."""
+        endpoints = self._source.endpoints
+        if exclude:
+            endpoints = [endpoint for endpoint in endpoints if endpoint.instance not in exclude]
+        if not endpoints:
+            raise _none_left(exclude)
+        return self._rng.choice(endpoints)
+
+
+def _none_left(exclude: Collection[str]) -> NoEndpointsError:
+    if exclude:
+        return NoEndpointsError("no instance is left besides those already tried")
+    return NoEndpointsError("no instance of the service is known")

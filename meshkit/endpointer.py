@@ -1,0 +1,164 @@
+"""Turns the instances of a service into endpoints that can be called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+import structlog
+
+from meshkit.backoff import Backoff
+from meshkit.endpoint import Endpoint
+from meshkit.instancer import InstanceChange, Observer
+
+__all__ = ["Endpointer", "Factory", "InstanceEndpoint", "InstanceSource"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+Factory = Callable[[str], AbstractAsyncContextManager[Endpoint[Request, Response]]]
+
+
+class InstanceSource(Protocol):
+    """Where instances come from: an Instancer, or anything else that tells of changes."""
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """See `Instancer.subscribe`."""
+
+
+class InstanceEndpoint(Generic[Request, Response]):
+    """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight."""
+
+    def __init__(self, instance: str, endpoint: Endpoint[Request, Response]) -> None:
+        self.instance = instance
+        self.in_flight = 0
+        self._endpoint = endpoint
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, request: Request) -> Response:
+        """Call the instance."""
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._endpoint(request)
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until no call is in flight."""
+        await self._idle.wait()
+
+    def __repr__(self) -> str:
+        return f"InstanceEndpoint({self.instance}, in_flight={self.in_flight})"
+
+
+class Endpointer(Generic[Request, Response]):
+    """Keeps one endpoint for each instance, across all changes of the set.
+
+    Parameters:
+        source: an Instancer (entered, or entered later).
+        factory: makes an instance's endpoint; an async context manager, left once the instance is gone and the
+            calls in flight have ended. Typically opens a channel. Where it fails it is tried again, with backoff,
+            until the instance is gone; a slow one delays no other instance.
+        backoff: between tries of one factory. Default cap 1 s.
+        drain: seconds that calls in flight to an instance that is gone may still take. Default 30.
+    """
+
+    def __init__(
+        self,
+        source: InstanceSource,
+        factory: Factory[Request, Response],
+        *,
+        backoff: Backoff | None = None,
+        drain: float = 30.0,
+    ) -> None:
+        self._source = source
+        self._factory = factory
+        self._backoff = backoff or Backoff()
+        self._drain = drain
+        self._endpoints: list[InstanceEndpoint[Request, Response]] = []
+        self._position: dict[str, int] = {}
+        self._gone: dict[str, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsubscribe: Callable[[], None] | None = None
+
+    @property
+    def endpoints(self) -> list[InstanceEndpoint[Request, Response]]:
+        """The endpoints ready for use, in no particular order. The live list: look, don't touch."""
+        return self._endpoints
+
+    async def __aenter__(self) -> Self:
+        self._unsubscribe = self._source.subscribe(self._update)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _update(self, change: InstanceChange) -> None:
+        for instance in change.removed:
+            self._gone.pop(instance).set()
+            self._withdraw(instance)
+        for instance in change.added:
+            gone = self._gone[instance] = asyncio.Event()
+            task = asyncio.create_task(self._keep(instance, gone), name=f"endpoint {instance}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self, instance: str, gone: asyncio.Event) -> None:
+        """One instance's life: made, in use until it is gone, drained, closed."""
+        failures = 0
+        while not gone.is_set():
+            try:
+                async with self._factory(instance) as endpoint:
+                    # Gone while the factory was at work? Then it must not appear at all.
+                    if not gone.is_set():
+                        failures = 0
+                        ready = InstanceEndpoint(instance, endpoint)
+                        self._offer(ready)
+                        await gone.wait()
+                        await self._let_finish(ready)
+            except Exception as error:  # noqa: BLE001 - the factory is the user's: whatever it raises, try again
+                failures += 1
+                delay = self._backoff.delay(failures)
+                log.warning("endpoint not made", instance=instance, reason=repr(error), retry_in=round(delay, 3))
+                await _wait(gone.wait(), delay)
+
+    async def _let_finish(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
+        if not await _wait(endpoint.drained(), self._drain):
+            log.warning("calls cut off", instance=endpoint.instance, in_flight=endpoint.in_flight)
+
+    def _offer(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
+        self._position[endpoint.instance] = len(self._endpoints)
+        self._endpoints.append(endpoint)
+
+    def _withdraw(self, instance: str) -> None:
+        """Take it out in O(1): the last one moves into its place."""
+        position = self._position.pop(instance, None)
+        if position is None:
+            return
+        last = self._endpoints.pop()
+        if last.instance != instance:
+            self._endpoints[position] = last
+            self._position[last.instance] = position
+
+
+async def _wait(condition: Awaitable[object], seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(condition, seconds)
+    except TimeoutError:
+        return False
+    return True

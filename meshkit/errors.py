@@ -1,0 +1,144 @@
+"""What can go wrong in the mesh, as one tree.
+
+    MeshError
+     ├─ EtcdError                 etcd did not do what it was asked for
+     │   ├─ WatchCanceledError    etcd ended a watch (compaction, no leader, …): list again
+     │   └─ LeaseLostError        the lease is gone: register again
+     ├─ RefusedError              a call was not even tried
+     │   ├─ NoEndpointsError      discovery knows no instance
+     │   ├─ BreakerOpenError      the circuit is open
+     │   ├─ MaxConcurrencyError   too many calls in flight through the breaker
+     │   └─ RateLimitedError      no token before the call's deadline
+     ├─ BreakerTimeoutError       the breaker's own time limit has passed
+     └─ RetryError                every attempt failed; names each of them
+
+Every error carries the gRPC status (`code`) that a server answers with when it lets the error pass, and that a
+client logs as the call's outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+__all__ = [
+    "BreakerOpenError",
+    "BreakerTimeoutError",
+    "EtcdError",
+    "FailedAttempt",
+    "LeaseLostError",
+    "MaxConcurrencyError",
+    "MeshError",
+    "NoEndpointsError",
+    "RateLimitedError",
+    "RefusedError",
+    "RetryError",
+    "WatchCanceledError",
+    "status_of",
+]
+
+
+class MeshError(Exception):
+    """Base of all errors that meshkit raises."""
+
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+
+
+class EtcdError(MeshError):
+    """Etcd did not answer, or refused."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class WatchCanceledError(EtcdError):
+    """Etcd ended a watch.
+
+    Parameters:
+        reason: etcd's own words, may be empty.
+        compact_revision: the oldest revision that can still be watched, 0 when compaction was not the cause.
+    """
+
+    def __init__(self, reason: str, compact_revision: int = 0) -> None:
+        super().__init__(f"watch canceled: {reason or 'no reason given'} (compact revision {compact_revision})")
+        self.compact_revision = compact_revision
+
+
+class LeaseLostError(EtcdError):
+    """The lease expired or was revoked."""
+
+
+class RefusedError(MeshError):
+    """The call was refused on this side: no instance has seen it."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class NoEndpointsError(RefusedError):
+    """Discovery knows no instance, or none could be connected to."""
+
+
+class BreakerOpenError(RefusedError):
+    """The circuit is open: calls fail at once until the sleep window has passed and one probe succeeded."""
+
+
+class MaxConcurrencyError(RefusedError):
+    """The breaker's concurrency limit is reached."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class RateLimitedError(RefusedError):
+    """The rate limiter has no token for this call, or none before its deadline."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class BreakerTimeoutError(MeshError):
+    """The call took longer than the breaker allows."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One failed attempt of a call: `number` counts from 1, `duration` is in seconds."""
+
+    number: int
+    instance: str
+    error: BaseException
+    duration: float
+
+    def __str__(self) -> str:
+        """Say it in one clause, e.g. `#1 127.0.0.1:50052 UNAVAILABLE after 2 ms: connection refused`."""
+        return (
+            f"#{self.number} {self.instance} {status_of(self.error).name}"
+            f" after {self.duration * 1000:.0f} ms: {_details(self.error)}"
+        )
+
+
+class RetryError(MeshError):
+    """No attempt succeeded, or the error is not one to retry. `attempts` holds them all, in order."""
+
+    def __init__(self, reason: str, attempts: Sequence[FailedAttempt]) -> None:
+        self.attempts = tuple(attempts)
+        self.code = status_of(self.attempts[-1].error)
+        super().__init__(f"{reason}: " + "; ".join(map(str, self.attempts)))
+
+
+def status_of(error: BaseException) -> grpc.StatusCode:
+    """The gRPC status that stands for an error: its own code, DEADLINE_EXCEEDED for time-outs, else UNKNOWN."""
+    if isinstance(error, MeshError):
+        return error.code
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.code()
+    if isinstance(error, TimeoutError):
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.UNKNOWN
+
+
+def _details(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.details() or "no details"
+    return str(error) or type(error).__name__

@@ -1,0 +1,204 @@
+"""Follows the instances of one service in etcd."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from meshkit.address import parse_address
+from meshkit.backoff import Backoff
+from meshkit.errors import EtcdError
+from meshkit.etcd.port import Etcd, KeyValue
+
+__all__ = ["InstanceChange", "Instancer", "Observer"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+NOT_LISTED = "not listed yet"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceChange:
+    """What changed: addresses (`host:port`) that came and that went."""
+
+    added: frozenset[str]
+    removed: frozenset[str]
+
+
+Observer = Callable[[InstanceChange], None]
+
+
+class Instancer:
+    """Lists a prefix, then watches it from the next revision on, so that nothing between the two is missed.
+
+    An async context manager; observers hear of every change, on the event loop, as soon as etcd reports it.
+    A watch that is canceled, compacted, ended or broken means: list again. While etcd is away the last known
+    instances stay in use and `stale` is true: an outage of the registry is not an outage of the service.
+
+    Parameters:
+        etcd: where the instances register.
+        prefix: ends with "/", e.g. `/services/book/`; keys are `<prefix><host:port>`, values `<host:port>`.
+            Entries with any other value are ignored, with a warning.
+        backoff: between failed tries. Default cap 1 s.
+        relist: seconds after which everything is listed again although no watch failed: a bound on what a lost
+            event can cost. Default 60.
+        invalidate_after: seconds of staleness after which the set is emptied; None (default): never. Emptying it
+            turns an outage of etcd into an outage of the service: choose it only where calling a wrong instance is
+            worse than calling none.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        prefix: str,
+        *,
+        backoff: Backoff | None = None,
+        relist: float = 60.0,
+        invalidate_after: float | None = None,
+    ) -> None:
+        if not prefix.endswith("/"):
+            raise ValueError(f'expected a prefix that ends with "/", got {prefix!r}: it would match its neighbours')
+        self.prefix = prefix
+        self._etcd = etcd
+        self._backoff = backoff or Backoff()
+        self._relist = relist
+        self._invalidate_after = invalidate_after
+        self._by_key: dict[str, str] = {}
+        self._addresses: Counter[str] = Counter()
+        self._observers: list[Observer] = []
+        self._task: asyncio.Task[None] | None = None
+        self._invalidation: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+        self.stale = True
+        self.reason: str | None = NOT_LISTED
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow(), name=f"instancer {self.prefix}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._cancel_invalidation()
+
+    @property
+    def instances(self) -> frozenset[str]:
+        """All known addresses."""
+        return frozenset(self._addresses)
+
+    def subscribe(self, observer: Observer) -> Callable[[], None]:
+        """Tell `observer` of all instances known now and of every change from now on; returns the way to stop it."""
+        self._observers.append(observer)
+        if self._addresses:
+            observer(InstanceChange(self.instances, frozenset()))
+        return lambda: self._observers.remove(observer)
+
+    async def wait_instances(self) -> frozenset[str]:
+        """Wait until at least one instance is known."""
+        while not self._addresses:
+            self._changed.clear()
+            await self._changed.wait()
+        return self.instances
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            try:
+                listing = await self._etcd.list(self.prefix)
+                self._replace({item.key: item for item in listing.items})
+                self._mark_fresh()
+                failures = 0
+                await self._watch(listing.revision + 1)
+            except EtcdError as error:
+                failures += 1
+                self._mark_stale(str(error))
+                await asyncio.sleep(self._backoff.delay(failures))
+
+    async def _watch(self, revision: int) -> None:
+        """Apply changes as they come; return when it is time to list again."""
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(self._relist),
+                aclosing(self._etcd.watch(self.prefix, revision)) as batches,
+            ):
+                async for batch in batches:
+                    self._apply({e.item.key: None if e.deleted else e.item for e in batch.events})
+
+    def _replace(self, items: dict[str, KeyValue]) -> None:
+        gone = self._by_key.keys() - items.keys()
+        self._apply({**dict.fromkeys(gone), **items})
+
+    def _apply(self, changes: dict[str, KeyValue | None]) -> None:
+        """Take over what is new for each key; None: the key is gone. Costs its changes, not the whole set."""
+        before: dict[str, bool] = {}
+        for key, item in changes.items():
+            old = self._by_key.pop(key, None)
+            new = self._address_of(item) if item is not None else None
+            for address, count in ((old, -1), (new, +1)):
+                if address is not None:
+                    before.setdefault(address, address in self._addresses)
+                    self._addresses[address] += count
+                    if not self._addresses[address]:
+                        del self._addresses[address]
+            if new is not None:
+                self._by_key[key] = new
+        added = frozenset(a for a, known in before.items() if not known and a in self._addresses)
+        removed = frozenset(a for a, known in before.items() if known and a not in self._addresses)
+        if added or removed:
+            self._announce(InstanceChange(added, removed))
+
+    def _address_of(self, item: KeyValue) -> str | None:
+        try:
+            parse_address(item.value)
+        except ValueError as error:
+            log.warning("registration ignored", key=item.key, reason=str(error))
+            return None
+        return item.value
+
+    def _announce(self, change: InstanceChange) -> None:
+        self._changed.set()
+        log.info(
+            "instances changed",
+            prefix=self.prefix,
+            added=",".join(sorted(change.added)),
+            removed=",".join(sorted(change.removed)),
+            total=len(self._addresses),
+        )
+        for observer in tuple(self._observers):
+            observer(change)
+
+    def _mark_fresh(self) -> None:
+        if self.stale and self.reason != NOT_LISTED:
+            log.info("instances are up to date again", prefix=self.prefix, total=len(self._addresses))
+        self.stale, self.reason = False, None
+        self._cancel_invalidation()
+
+    def _mark_stale(self, reason: str) -> None:
+        if not self.stale or self.reason == NOT_LISTED:
+            log.warning("instances may be stale", prefix=self.prefix, total=len(self._addresses), reason=reason)
+        self.stale, self.reason = True, reason
+        if self._invalidate_after is not None and self._invalidation is None:
+            loop = asyncio.get_running_loop()
+            self._invalidation = loop.call_later(self._invalidate_after, self._invalidate)
+
+    def _invalidate(self) -> None:
+        log.error("instances invalidated", prefix=self.prefix, after=self._invalidate_after, reason=self.reason)
+        self._replace({})
+
+    def _cancel_invalidation(self) -> None:
+        if self._invalidation is not None:
+            self._invalidation.cancel()
+            self._invalidation = None

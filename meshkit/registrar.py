@@ -1,0 +1,202 @@
+"""Keeps one instance registered in etcd for as long as the program runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from meshkit.backoff import Backoff
+from meshkit.errors import EtcdError, LeaseLostError
+from meshkit.etcd.port import Etcd, KeyValue, Lease
+
+__all__ = ["Registrar"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Registrar:
+    """Puts `key` = `value` under a lease, keeps it there, and takes it away again.
+
+    An async context manager: entering starts registering in the background (etcd may be down), leaving deregisters.
+    A lost lease, a deleted key, an etcd that comes back with or without its data: registered again, with full-jitter
+    backoff. A key that somebody else has put in the meantime belongs to that successor and is left alone until it
+    is gone.
+
+    Parameters:
+        etcd: where to register.
+        key: e.g. `/services/book/127.0.0.1:50051`.
+        value: e.g. `127.0.0.1:50051`.
+        ttl: of the lease, in seconds: how long a killed instance stays visible. Default 10. Renewed at ttl / 3.
+        backoff: between failed tries. Its default cap of 1 s bounds how long after etcd's return the key is back.
+        recheck: seconds after which the key is looked at even though no watch reported a change. Default 30.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        *,
+        key: str,
+        value: str,
+        ttl: int = 10,
+        backoff: Backoff | None = None,
+        recheck: float = 30.0,
+    ) -> None:
+        if ttl < 1:
+            raise ValueError(f"expected a lease TTL of at least 1 s, got {ttl}")
+        self.key = key
+        self.value = value
+        self._etcd = etcd
+        self._ttl = ttl
+        self._backoff = backoff or Backoff()
+        self._recheck = recheck
+        self._lease: Lease | None = None
+        self._registered = asyncio.Event()
+        self._ever_registered = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._keep_registered(), name=f"registrar {self.key}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.deregister()
+
+    @property
+    def registered(self) -> bool:
+        """Whether the key is in etcd as far as is known."""
+        return self._registered.is_set()
+
+    async def wait_registered(self) -> None:
+        """Wait until the key is in etcd."""
+        await self._registered.wait()
+
+    async def deregister(self) -> None:
+        """Stop keeping the key and revoke its lease, which deletes the key unless a successor owns it.
+
+        Takes a few seconds at most; where etcd cannot be reached the lease ends by itself after its TTL.
+        Calling it again does nothing.
+        """
+        if self._task is None:
+            return
+        task, self._task = self._task, None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        self._registered.clear()
+        await self._revoke()
+        log.info("deregistered", key=self.key)
+
+    async def _keep_registered(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._register()
+                failures = 0
+                await self._hold()
+            except LeaseLostError as error:
+                log.warning("registration lost, registering again", key=self.key, reason=str(error))
+            except EtcdError as error:
+                failures += 1
+                delay = self._backoff.delay(failures)
+                log.warning("registration failed", key=self.key, reason=str(error), retry_in=round(delay, 3))
+                await asyncio.sleep(delay)
+            self._registered.clear()
+            await self._revoke()
+
+    async def _register(self) -> None:
+        lease = self._lease = await self._etcd.grant(self._ttl)
+        if self._ever_registered:
+            # Lost and found: whoever has put the key since is our successor.
+            while (owner := await self._etcd.put_if_absent(self.key, self.value, lease.id)) is not None:
+                await self._step_back(owner)
+        else:
+            # The first time, a key that is there is the leftover of an earlier life at this address.
+            await self._etcd.put(self.key, self.value, lease.id)
+        self._ever_registered = True
+        self._registered.set()
+        log.info("registered", key=self.key, lease=f"{lease.id:x}", ttl=lease.ttl)
+
+    async def _step_back(self, owner: KeyValue) -> None:
+        assert self._lease is not None
+        log.warning("key belongs to a successor, waiting", key=self.key, lease=f"{owner.lease:x}")
+        await asyncio.sleep(self._ttl / 3)
+        await self._etcd.keep_alive(self._lease.id)
+
+    async def _hold(self) -> None:
+        """Return never; raise LeaseLostError once the registration is gone."""
+        assert self._lease is not None
+        lease = self._lease
+        renewal = asyncio.create_task(self._renew(lease), name=f"renewal {self.key}")
+        guard = asyncio.create_task(self._guard(lease), name=f"guard {self.key}")
+        try:
+            done, _ = await asyncio.wait((renewal, guard), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            renewal.cancel()
+            guard.cancel()
+            await asyncio.gather(renewal, guard, return_exceptions=True)
+
+    async def _renew(self, lease: Lease) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._etcd.keep_alive(lease.id)
+                failures = 0
+                await asyncio.sleep(lease.ttl / 3)
+            except LeaseLostError:
+                raise
+            except EtcdError as error:
+                # The lease may outlive the outage (etcd gives every lease its full TTL after a restart): go on with it.
+                failures += 1
+                if failures == 1:
+                    log.warning("lease not renewed, trying on", key=self.key, reason=str(error))
+                await asyncio.sleep(self._backoff.delay(failures))
+
+    async def _guard(self, lease: Lease) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._watch_key(lease)
+                failures = 0
+            except LeaseLostError:
+                raise
+            except EtcdError:
+                failures += 1
+                await asyncio.sleep(self._backoff.delay(failures))
+
+    async def _watch_key(self, lease: Lease) -> None:
+        """Look at the key, then follow it; return when it is time to look again."""
+        listing = await self._etcd.list(self.key)
+        self._check_owner(next((item for item in listing.items if item.key == self.key), None), lease)
+        with contextlib.suppress(TimeoutError):
+            async with (
+                asyncio.timeout(self._recheck),
+                aclosing(self._etcd.watch(self.key, listing.revision + 1)) as batches,
+            ):
+                async for batch in batches:
+                    for event in batch.events:
+                        if event.item.key == self.key:
+                            self._check_owner(None if event.deleted else event.item, lease)
+
+    def _check_owner(self, item: KeyValue | None, lease: Lease) -> None:
+        if item is None:
+            raise LeaseLostError("the key is gone")
+        if item.lease != lease.id:
+            raise LeaseLostError(f"the key was taken over under lease {item.lease:x}")
+
+    async def _revoke(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        try:
+            await self._etcd.revoke(lease.id)
+        except EtcdError as error:
+            log.warning("lease not revoked, it ends by itself", key=self.key, ttl=lease.ttl, reason=str(error))

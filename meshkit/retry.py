@@ -1,0 +1,117 @@
+"""Retry: the attempts of one call, each on another instance, inside one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import grpc
+
+from meshkit import deadline
+from meshkit.attempt import Attempt, current_attempt
+from meshkit.backoff import Backoff
+from meshkit.balancer import Balancer
+from meshkit.endpointer import InstanceEndpoint
+from meshkit.errors import FailedAttempt, NoEndpointsError, RetryError, status_of
+
+__all__ = ["Retry", "is_retryable"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+# The instance was not reached, went away, or used up its share of the deadline: another may do better.
+# RESOURCE_EXHAUSTED is left out: an overloaded service is not helped by more calls.
+RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+
+def is_retryable(error: Exception) -> bool:
+    """Whether another instance could do better: UNAVAILABLE, or the attempt's own time limit has passed."""
+    return status_of(error) in RETRYABLE
+
+
+class Retry(Generic[Request, Response]):
+    """An endpoint over a balancer: makes up to `attempts` attempts, and is done within `timeout`.
+
+    An attempt never goes to an instance that this call has already tried while another is left. Each gets an equal
+    share of the time that is left for it and those that may follow, so that one hung instance cannot eat the whole
+    budget; the last one gets all that remains. Only for calls that may safely happen twice.
+
+    Parameters:
+        balancer: picks the instance of each attempt.
+        attempts: counts the first one; 1 means no retry. Default 3.
+        timeout: seconds for the whole call, all attempts and pauses. A sooner deadline of the caller's wins.
+        backoff: pause before the next attempt, full jitter. Default: up to 10 ms, doubling, at most 250 ms.
+        retryable: which errors another attempt may mend. Default `is_retryable`.
+
+    Calling it raises:
+        RetryError: all attempts failed, or one failed for good; names each of them, and has the last one's code.
+    """
+
+    def __init__(
+        self,
+        balancer: Balancer[Request, Response],
+        *,
+        attempts: int = 3,
+        timeout: float = 1.0,
+        backoff: Backoff | None = None,
+        retryable: Callable[[Exception], bool] = is_retryable,
+    ) -> None:
+        if attempts < 1:
+            raise ValueError(f"expected at least 1 attempt, got {attempts}")
+        if timeout <= 0:
+            raise ValueError(f"expected a timeout above 0 s, got {timeout:g}")
+        self._balancer = balancer
+        self._attempts = attempts
+        self._timeout = timeout
+        self._backoff = backoff or Backoff(base=0.01, cap=0.25)
+        self._retryable = retryable
+
+    async def __call__(self, request: Request) -> Response:
+        """Make the call."""
+        failed: list[FailedAttempt] = []
+        now = asyncio.get_running_loop().time
+        outer = deadline.remaining()
+        end = now() + (self._timeout if outer is None else min(self._timeout, outer))
+        while True:
+            number = len(failed) + 1
+            start = now()
+            instance = "none"
+            try:
+                endpoint = self._pick(failed)
+                instance = endpoint.instance
+                return await self._attempt(endpoint, request, number, end - start)
+            except Exception as error:  # noqa: BLE001 - sorted out by the predicate
+                failed.append(FailedAttempt(number, instance, error, now() - start))
+                pause = self._backoff.delay(number)
+                if reason := self._reason_to_stop(error, number, end - now() - pause):
+                    raise RetryError(reason, failed) from error
+            await asyncio.sleep(pause)
+
+    def _pick(self, failed: list[FailedAttempt]) -> InstanceEndpoint[Request, Response]:
+        if failed:
+            try:
+                return self._balancer.pick(exclude={attempt.instance for attempt in failed})
+            except NoEndpointsError:
+                pass  # All have been tried: better one of them again than none.
+        return self._balancer.pick()
+
+    async def _attempt(
+        self, endpoint: InstanceEndpoint[Request, Response], request: Request, number: int, remaining: float
+    ) -> Response:
+        share = remaining / (self._attempts - number + 1)
+        token = current_attempt.set(Attempt(number, endpoint.instance))
+        try:
+            async with deadline.within(share):
+                return await endpoint(request)
+        finally:
+            current_attempt.reset(token)
+
+    def _reason_to_stop(self, error: Exception, number: int, remaining: float) -> str | None:
+        if not self._retryable(error):
+            return "not retried"
+        if number >= self._attempts:
+            return f"all {number} attempts failed" if number > 1 else "the only attempt failed"
+        if remaining <= 0:
+            return "deadline exceeded"
+        return None
