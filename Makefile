@@ -1,0 +1,126 @@
+# Every target with its help line: `make help`. What is fetched or made goes into git-ignored folders:
+# .venv/ (Python), .tools/ (other programs), .run/ (what runs leave).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PIP := -m pip install --quiet --disable-pip-version-check --no-input
+BIN := .venv/bin
+CHECKED := meshkit services localmesh toolchain tests
+PROTO_ENV := .tools/proto-env
+LOCK_ENV := .tools/lock-env
+GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
+
+# A stamp holds the checksums of what it was made from, so that a pulled change or another Python redoes the
+# step and a mere `touch` or a fresh checkout's file times do not. PYTHON counts only where it is given: a .venv
+# made with another interpreter is kept otherwise.
+VENV_STAMP := .venv/.ready
+TOOLS_STAMP := .tools/.ready
+VENV_SOURCES := Makefile pyproject.toml requirements/build.lock requirements/dev.lock
+TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/etcd/go.*))
+stamp = { "$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))" --version; pwd; sha256sum $(1) 2>/dev/null || shasum -a 256 $(1); }
+
+##@ Run
+
+.PHONY: demo
+demo: setup ## start etcd, Zipkin, 3 replicas and a client here; REPLICAS= CALLS= RATE= change it
+	@exec $(BIN)/python -m localmesh demo $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(CALLS),--calls $(CALLS)) $(if $(RATE),--rate $(RATE))
+
+.PHONY: setup
+setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTHON= picks the interpreter)
+
+##@ Check
+
+.PHONY: test
+test: setup ## everything: lint, format, types, generated code, then unit and integration tests
+	@$(MAKE) --no-print-directory lint types proto-check
+	@$(BIN)/python -m pytest tests/unit tests/integration
+
+.PHONY: unit
+unit: venv ## the unit tests: no port, no sleep, seconds
+	@$(BIN)/python -m pytest tests/unit
+
+.PHONY: integration
+integration: setup ## the integration tests: they start a real etcd and a real Zipkin on free ports
+	@$(BIN)/python -m pytest tests/integration
+
+.PHONY: lint
+lint: venv ## style and likely mistakes (ruff), formatting included
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: venv ## type hints (mypy, strict)
+	@$(BIN)/mypy $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
+
+.PHONY: proto-check
+proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `make proto` generates
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" book.proto; \
+	for file in $(GENERATED); do \
+		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
+	done; echo "proto: generated code is up to date"
+
+##@ Change
+
+.PHONY: format
+format: venv ## format the code and repair what ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: proto
+proto: $(PROTO_ENV)/.ready ## generate the stubs from proto/book.proto
+	@$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto book.proto
+
+.PHONY: lock
+lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes newer versions
+	@compile="$(LOCK_ENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)"; \
+	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
+	for name in build java proto; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
+	echo requirements/runtime.lock; $$compile pyproject.toml -o requirements/runtime.lock; \
+	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
+
+.PHONY: clean
+clean: ## remove everything that was made here (the cache in ~/.cache/bookmesh stays)
+	@rm -rf .venv .tools .run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help: ## show this
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv:
+	@$(call stamp,$(VENV_SOURCES)) 2>&1 | cmp -s - $(VENV_STAMP) && [ -x $(BIN)/book-server ] || { \
+		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$("$(PYTHON)" --version 2>&1): choose one with 'make PYTHON=python3.12 setup'" >&2; exit 1; }; \
+		echo "setting up .venv with $$("$(PYTHON)" --version) (about half a minute)" >&2; \
+		rm -rf .venv; \
+		"$(PYTHON)" -m venv .venv; \
+		$(BIN)/python $(PIP) --require-hashes --no-deps -r requirements/build.lock; \
+		$(BIN)/python $(PIP) --require-hashes --no-deps --no-build-isolation -r requirements/dev.lock; \
+		$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .; \
+		$(call stamp,$(VENV_SOURCES)) > $(VENV_STAMP) 2>&1; \
+	}
+
+.PHONY: tools
+tools: venv
+	@$(call stamp,$(TOOLS_SOURCES)) 2>&1 | cmp -s - $(TOOLS_STAMP) && [ -x .tools/bin/etcd ] && [ -f .tools/zipkin.jar ] && [ -x .tools/bin/java ] || { \
+		echo "setting up .tools" >&2; \
+		$(BIN)/python -m toolchain; \
+		$(call stamp,$(TOOLS_SOURCES)) > $(TOOLS_STAMP) 2>&1; \
+	}
+
+# The generator's packages and the resolver do not fit beside the project's, so each has an environment of its own.
+$(PROTO_ENV)/.ready: requirements/proto.lock
+	@echo "setting up the stub generator (some seconds)" >&2; rm -rf $(PROTO_ENV); "$(PYTHON)" -m venv $(PROTO_ENV)
+	@$(PROTO_ENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+$(LOCK_ENV)/.ready: requirements/lock.in
+	@echo "setting up the resolver (some seconds)" >&2; rm -rf $(LOCK_ENV); "$(PYTHON)" -m venv $(LOCK_ENV)
+	@$(LOCK_ENV)/bin/python $(PIP) -r $<
+	@touch $@
