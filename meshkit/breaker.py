@@ -47,7 +47,7 @@ NOT_A_FAILURE = frozenset(
 
 
 def is_system_failure(error: Exception) -> bool:
-    """Whether an error speaks against the service's health: UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN, …"""
+    """Whether an error speaks against the service's health: UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and the like."""
     return status_of(error) not in NOT_A_FAILURE
 
 
@@ -154,7 +154,7 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
 
         return guarded
 
-    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - pybreaker's
         """Not for asyncio: see `call_async`."""
         raise TypeError("HystrixBreaker guards coroutines: use call_async(), or wrap an endpoint with it")
 
@@ -180,7 +180,7 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
             if isinstance(error, TimeoutError) and limit.expired():
                 error = BreakerTimeoutError(f"breaker {self.name}: no answer within {self._timeout:g} s")
             self._record(generation, error if self._is_failure(error) else None)
-            raise error
+            raise error  # noqa: TRY201 - it may be the one made here
         else:
             self._record(generation, None)
             return result

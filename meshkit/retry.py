@@ -81,7 +81,7 @@ class Retry(Generic[Request, Response]):
                 endpoint = self._pick(failed)
                 instance = endpoint.instance
                 return await self._attempt(endpoint, request, number, end - start)
-            except Exception as error:  # noqa: BLE001 - sorted out by the predicate
+            except Exception as error:
                 failed.append(FailedAttempt(number, instance, error, now() - start))
                 pause = self._backoff.delay(number)
                 if reason := self._reason_to_stop(error, number, end - now() - pause):

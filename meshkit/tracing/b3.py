@@ -66,7 +66,7 @@ class B3Propagator(TextMapPropagator):
         self,
         carrier: CarrierT,
         context: Context | None = None,
-        getter: Getter[CarrierT] = default_getter,  # type: ignore[assignment]
+        getter: Getter[CarrierT] = default_getter,
     ) -> Context:
         """Read the caller's span (or its bare sampling decision) into a context."""
         context = Context() if context is None else context
@@ -87,7 +87,7 @@ class B3Propagator(TextMapPropagator):
         self,
         carrier: CarrierT,
         context: Context | None = None,
-        setter: Setter[CarrierT] = default_setter,  # type: ignore[assignment]
+        setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the current span for the callee; nothing where there is none."""
         span = trace.get_current_span(context)
@@ -115,7 +115,7 @@ def b3_sampler() -> Sampler:
 
 
 class _RootSampler(Sampler):
-    def should_sample(
+    def should_sample(  # noqa: PLR0917
         self,
         parent_context: Context | None,
         trace_id: int,  # noqa: ARG002 - the interface's
@@ -149,9 +149,7 @@ def _from_single(text: str, context: Context) -> Context | None:
     return _into(context, parts[0], parts[1], _DECISIONS.get(decision or ""), decision == "d")
 
 
-def _into(
-    context: Context, trace_id: str | None, span_id: str | None, decision: bool | None, debug: bool
-) -> Context:
+def _into(context: Context, trace_id: str | None, span_id: str | None, decision: bool | None, debug: bool) -> Context:
     if trace_id and span_id and _TRACE_ID.fullmatch(trace_id) and _SPAN_ID.fullmatch(span_id):
         parent = SpanContext(
             trace_id=int(trace_id, 16),
@@ -169,7 +167,7 @@ def _into(
 
 
 def first_values(metadata: Sequence[tuple[str, str | bytes]] | None) -> Mapping[str, str]:
-    """gRPC metadata as a carrier: textual entries, the first of each name."""
+    """Metadata of a gRPC call as a carrier: textual entries, the first of each name."""
     carrier: dict[str, str] = {}
     for name, value in metadata or ():
         if isinstance(value, str):

@@ -1,0 +1,191 @@
+"""Takes ended spans off the event loop and sends them in batches, whatever the collector's mood.
+
+Why not the SDK's BatchSpanProcessor: it tries each batch once, so that a Zipkin that restarts costs spans; it drops
+without counting; and its shutdown can take half a minute.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import structlog
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from meshkit.backoff import Backoff
+
+__all__ = ["ResendingSpanProcessor", "SpanCounts"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanCounts:
+    """What became of the spans so far; `ended` is the sum of the others."""
+
+    ended: int
+    sent: int
+    dropped: int
+    queued: int
+
+
+class ResendingSpanProcessor(SpanProcessor):
+    """A bounded queue in front of an exporter, emptied by a daemon thread.
+
+    A batch whose export raises (connection refused or broken, collector overloaded) is sent again, with full-jitter
+    backoff; one whose export returns FAILURE is refused for good and dropped. Spans that find the queue full are
+    dropped. Drops are counted, and logged at most once a minute.
+
+    Parameters:
+        exporter: sends a batch; is shut down together with this.
+        capacity: spans that may wait; more are dropped. About 3 KB each. Default 8,192.
+        batch_size: spans a request. Default 512.
+        interval: seconds after which an incomplete batch is sent. Default 0.5.
+        give_up: seconds after which a batch that cannot be sent is dropped. Default 120.
+        shutdown_timeout: seconds that `shutdown` may take to send what is left. Default 4.
+        backoff: between tries of one batch. Default: 100 ms, doubling, at most 5 s.
+    """
+
+    LOG_INTERVAL = 60.0
+
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        *,
+        capacity: int = 8192,
+        batch_size: int = 512,
+        interval: float = 0.5,
+        give_up: float = 120.0,
+        shutdown_timeout: float = 4.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._exporter = exporter
+        self._capacity = capacity
+        self._batch_size = batch_size
+        self._interval = interval
+        self._give_up = give_up
+        self._shutdown_timeout = shutdown_timeout
+        self._backoff = backoff or Backoff(base=0.1, cap=5.0)
+        self._changed = threading.Condition()
+        self._waiting: deque[ReadableSpan] = deque()
+        self._ended = self._sent = self._dropped = 0
+        self._in_hand = 0
+        self._flush = False
+        self._stop_at: float | None = None
+        self._logged_at = -self.LOG_INTERVAL
+        self._dropped_logged = 0
+        self._thread = threading.Thread(target=self._run, name="span exporter", daemon=True)
+        self._thread.start()
+
+    @property
+    def counts(self) -> SpanCounts:
+        """A consistent snapshot."""
+        with self._changed:
+            return SpanCounts(self._ended, self._sent, self._dropped, len(self._waiting) + self._in_hand)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span, or drop it where the queue is full. Never blocks."""
+        if span.context is None or not span.context.trace_flags.sampled:
+            return
+        with self._changed:
+            self._ended += 1
+            if len(self._waiting) + self._in_hand >= self._capacity or self._stop_at is not None:
+                self._dropped += 1
+                return
+            self._waiting.append(span)
+            if len(self._waiting) == self._batch_size:
+                self._changed.notify_all()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Send what is queued; whether nothing was left in time."""
+        with self._changed:
+            self._flush = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._waiting and not self._in_hand, timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Send what is left, for `shutdown_timeout` at most; the rest is dropped, and counted. Idempotent."""
+        with self._changed:
+            if self._stop_at is not None:
+                return
+            self._stop_at = time.monotonic() + self._shutdown_timeout
+            self._changed.notify_all()
+        self._thread.join(self._shutdown_timeout)
+        with self._changed:
+            self._dropped += len(self._waiting) + self._in_hand
+            self._waiting.clear()
+            self._in_hand = 0
+        self._log_drops(now=True)
+        if not self._thread.is_alive():
+            self._exporter.shutdown()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            sent = self._send(batch)
+            with self._changed:
+                # A shutdown that could not wait has already counted them as dropped.
+                if self._in_hand:
+                    self._in_hand = 0
+                    if sent:
+                        self._sent += len(batch)
+                    else:
+                        self._dropped += len(batch)
+                self._changed.notify_all()
+            self._log_drops()
+
+    def _next_batch(self) -> list[ReadableSpan]:
+        """The next spans to send, as soon as they are a full batch or the interval has passed; empty: stop."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= self._batch_size or self._flush or self._stop_at is not None,
+                    self._interval,
+                )
+                batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
+                self._in_hand = len(batch)
+                if batch or self._stop_at is not None:
+                    return batch
+                self._flush = False
+            self._log_drops()
+
+    def _send(self, batch: list[ReadableSpan]) -> bool:
+        started = time.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._exporter.export(batch) is SpanExportResult.SUCCESS
+            except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the program goes on
+                if tries == 1:
+                    log.debug("spans not sent, trying again", reason=str(error))
+                if not self._pause(self._backoff.delay(tries), started):
+                    log.debug("spans given up", reason=str(error), spans=len(batch), tries=tries)
+                    return False
+                self._log_drops()
+
+    def _pause(self, delay: float, started: float) -> bool:
+        """Wait before the next try; whether there is time for one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop_at is not None, delay)
+            now = time.monotonic()
+            if self._stop_at is None:
+                return now - started < self._give_up
+            # While stopping, tries follow each other quickly: soon there is no tomorrow.
+            left = self._stop_at - now
+        if left <= 0:
+            return False
+        time.sleep(min(0.2, left))
+        return True
+
+    def _log_drops(self, *, now: bool = False) -> None:
+        with self._changed:
+            new = self._dropped - self._dropped_logged
+            if not new or (not now and time.monotonic() < self._logged_at + self.LOG_INTERVAL):
+                return
+            self._dropped_logged = self._dropped
+            self._logged_at = time.monotonic()
+            total = self._dropped
+        log.warning("spans dropped", dropped=new, dropped_in_all=total, reason="the collector takes none, or too few")

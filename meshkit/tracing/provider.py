@@ -1,0 +1,83 @@
+"""The one place that knows where spans go: replace `zipkin_exporter` here, and the mesh speaks OTLP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import requests
+from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from meshkit.address import parse_address
+from meshkit.tracing.b3 import b3_sampler
+from meshkit.tracing.encoder import SpanEncoder
+from meshkit.tracing.processor import ResendingSpanProcessor
+
+__all__ = ["CollectorUnavailableError", "tracer_provider", "zipkin_exporter"]
+
+# Seconds to connect, and to wait for the answer.
+TIMEOUT = (1.0, 2.0)
+TOO_MANY_REQUESTS = 429
+
+
+class CollectorUnavailableError(Exception):
+    """The collector answered that it cannot take spans now: 5xx or 429."""
+
+
+class _ZipkinExporter(ZipkinExporter):
+    """Tells a collector that is away or overloaded (raises) from one that refuses for good (returns FAILURE)."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
+        answer = self.session.post(self.endpoint, data=self.encoder.serialize(spans, self.local_node), timeout=TIMEOUT)
+        if answer.ok:
+            return SpanExportResult.SUCCESS
+        if answer.status_code >= 500 or answer.status_code == TOO_MANY_REQUESTS:
+            raise CollectorUnavailableError(f"{self.endpoint} answered {answer.status_code}")
+        return SpanExportResult.FAILURE
+
+
+def tracer_provider(
+    service: str, *, address: str | None = None, zipkin: str | None = None, exporter: SpanExporter | None = None
+) -> TracerProvider:
+    """Make a provider whose spans carry B3 context, sampled as the caller decided.
+
+    Parameters:
+        service: e.g. `book-server`; the local endpoint's name in Zipkin.
+        address: `host:port` (or an IP address alone) of the local endpoint.
+        zipkin: the collector's URL, e.g. `http://127.0.0.1:9411/api/v2/spans`; None: spans are made and
+            propagated, not sent.
+        exporter: instead of Zipkin's, e.g. an OTLP exporter or, in tests, one that keeps spans in memory.
+
+    Call its `shutdown()` at the end, in a thread (`await asyncio.to_thread(provider.shutdown)`): it sends what is
+    left, within 4 s.
+    """
+    provider = TracerProvider(sampler=b3_sampler(), resource=Resource({SERVICE_NAME: service}), shutdown_on_exit=False)
+    if exporter is None and zipkin is not None:
+        exporter = zipkin_exporter(service, zipkin, address=address)
+    if exporter is not None:
+        provider.add_span_processor(ResendingSpanProcessor(exporter))
+    return provider
+
+
+def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> SpanExporter:
+    """The package's exporter with the encoder of meshkit; see `tracer_provider` for the parameters."""
+    session = requests.Session()
+    exporter = _ZipkinExporter(endpoint=url, session=session)
+    exporter.encoder = SpanEncoder()  # type: ignore[assignment]
+    session.headers["Content-Type"] = SpanEncoder.content_type()
+    node = exporter.local_node
+    node.service_name = service
+    if address is not None:
+        host, port = parse_address(address) if _has_port(address) else (address, None)
+        if ":" in host:
+            node.ipv6 = host
+        elif host.replace(".", "").isdigit():
+            node.ipv4 = host
+        node.port = port
+    return exporter
+
+
+def _has_port(address: str) -> bool:
+    return address.startswith("[") or address.count(":") == 1
