@@ -47,7 +47,7 @@ NOT_A_FAILURE = frozenset(
 
 
 def is_system_failure(error: Exception) -> bool:
-    """Whether an error speaks against the service's health: UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN and the like."""
+    """Whether an error speaks against the service's health: UNAVAILABLE, INTERNAL, UNKNOWN and the like."""
     return status_of(error) not in NOT_A_FAILURE
 
 
@@ -154,7 +154,7 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
 
         return guarded
 
-    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - pybreaker's
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         """Not for asyncio: see `call_async`."""
         raise TypeError("HystrixBreaker guards coroutines: use call_async(), or wrap an endpoint with it")
 

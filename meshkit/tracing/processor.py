@@ -50,6 +50,8 @@ class ResendingSpanProcessor(SpanProcessor):
     """
 
     LOG_INTERVAL = 60.0
+    # While shutting down, a collector that is away gets so many more chances.
+    LAST_TRIES = 3
 
     def __init__(
         self,
@@ -154,6 +156,7 @@ class ResendingSpanProcessor(SpanProcessor):
     def _send(self, batch: list[ReadableSpan]) -> bool:
         started = time.monotonic()
         tries = 0
+        last_tries = self.LAST_TRIES
         while True:
             tries += 1
             try:
@@ -161,7 +164,9 @@ class ResendingSpanProcessor(SpanProcessor):
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the program goes on
                 if tries == 1:
                     log.debug("spans not sent, trying again", reason=str(error))
-                if not self._pause(self._backoff.delay(tries), started):
+                if self._stop_at is not None:
+                    last_tries -= 1
+                if not last_tries or not self._pause(self._backoff.delay(tries), started):
                     log.debug("spans given up", reason=str(error), spans=len(batch), tries=tries)
                     return False
                 self._log_drops()

@@ -30,7 +30,8 @@ class _ZipkinExporter(ZipkinExporter):
     """Tells a collector that is away or overloaded (raises) from one that refuses for good (returns FAILURE)."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
-        answer = self.session.post(self.endpoint, data=self.encoder.serialize(spans, self.local_node), timeout=TIMEOUT)
+        body = SpanEncoder().serialize(spans, self.local_node)
+        answer = self.session.post(self.endpoint, data=body, timeout=TIMEOUT)
         if answer.ok:
             return SpanExportResult.SUCCESS
         if answer.status_code >= 500 or answer.status_code == TOO_MANY_REQUESTS:

@@ -1,0 +1,92 @@
+"""A SERVER span around every unary call that a server handles."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Tracer
+
+from meshkit.tracing.b3 import B3Propagator, first_values
+from meshkit.tracing.spans import record_status, start_rpc_span
+
+__all__ = ["TracingServerInterceptor"]
+
+_propagator = B3Propagator()
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class TracingServerInterceptor(grpc.aio.ServerInterceptor):
+    """Continues the caller's trace, or starts one, with a SERVER span for each unary call.
+
+    Put it first among the interceptors, so that refusals by the others are seen.
+
+    Parameters:
+        tracer: makes the spans.
+        services: full names of the services to trace; others (health, reflection) pass untouched.
+    """
+
+    def __init__(self, tracer: Tracer, services: Collection[str]) -> None:
+        self._tracer = tracer
+        self._prefixes = tuple(f"/{service}/" for service in services)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or handler.unary_unary is None or not method.startswith(self._prefixes):
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            self._traced(handler.unary_unary, method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _traced(
+        self, behavior: Callable[[Any, Any], Awaitable[Any]], method: str
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            metadata: Any = context.invocation_metadata()
+            parent = otel_context.attach(_propagator.extract(first_values(metadata)))
+            span = start_rpc_span(self._tracer, SpanKind.SERVER, method)
+            current = otel_context.attach(trace.set_span_in_context(span))
+            try:
+                answer = await behavior(request, context)
+            except asyncio.CancelledError:
+                late = (left := context.time_remaining()) is not None and left <= 0
+                record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
+                raise
+            except Exception as error:
+                code = _status(context)
+                if code is grpc.StatusCode.OK:  # Not an abort, which has left its code in the context.
+                    record_status(span, grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+                else:
+                    record_status(span, code, _details(context))
+                raise
+            else:
+                record_status(span, _status(context), _details(context))
+                return answer
+            finally:
+                otel_context.detach(current)
+                otel_context.detach(parent)
+                span.end()
+
+        return traced
+
+
+def _status(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
+    code: Any = context.code()
+    return code if isinstance(code, grpc.StatusCode) else _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
+
+
+def _details(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    details: Any = context.details()
+    return details.decode(errors="replace") if isinstance(details, bytes) else details or ""
