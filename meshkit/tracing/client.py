@@ -36,7 +36,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
         self._server: dict[str, str | int] = {names.SERVER_ADDRESS: host, names.SERVER_PORT: port}
 
     async def intercept_unary_unary(
-        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+        self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
         """See grpc.aio.UnaryUnaryClientInterceptor."""
         method = client_call_details.method

@@ -1,0 +1,159 @@
+"""Types of command-line options that programs in the mesh share, for click.
+
+Options can also be given as environment variables (click's `auto_envvar_prefix`). A bad value is one line on standard
+error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import click
+import durationpy
+
+from meshkit.address import parse_address
+from meshkit.logs import LOG_FORMATS
+
+__all__ = ["ADDRESS", "ADDRESSES", "DURATION", "PREFIX", "ZIPKIN_URL", "log_format_option", "mesh_options", "run"]
+
+
+class Duration(click.ParamType):
+    """Go's notation (`200us`, `1.5s`, `1m30s`); a bare `0` needs no unit. Converts to seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        if isinstance(value, float):
+            return value
+        try:
+            seconds = 0.0 if value == "0" else float(durationpy.from_str(value).total_seconds())
+        except (durationpy.DurationError, OverflowError, ValueError):
+            self.fail(f"expected a duration such as 200ms, 1.5s or 1m30s, got {value!r}", param, ctx)
+        if seconds < 0:
+            self.fail(f"expected a duration of at least 0s, got {value!r}", param, ctx)
+        return seconds
+
+
+class Address(click.ParamType):
+    """`host:port`."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        text = str(value).strip()
+        try:
+            parse_address(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return text
+
+
+class Addresses(Address):
+    """`host:port[,host:port...]`. Converts to a tuple."""
+
+    name = "host:port,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(super(Addresses, self).convert(part, param, ctx) for part in str(value).split(","))
+
+
+class Prefix(click.ParamType):
+    """The prefix of a service's keys in etcd; has to end with a slash."""
+
+    name = "prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click.ParamType."""
+        if not value.endswith("/") or value == "/":
+            self.fail(f'expected a prefix that ends with "/", such as /services/book/, got {value!r}', param, ctx)
+        return str(value)
+
+
+class ZipkinUrl(click.ParamType):
+    """The URL of Zipkin's collector, or `off`, which converts to None."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
+        """See click.ParamType."""
+        if value == "off":
+            return None
+        try:
+            parts = urlsplit(value)
+            valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            expected = "expected a URL such as http://127.0.0.1:9411/api/v2/spans, or off"
+            self.fail(f"{expected}, got {value!r}", param, ctx)
+        return str(value)
+
+
+DURATION = Duration()
+ADDRESS = Address()
+ADDRESSES = Addresses()
+PREFIX = Prefix()
+ZIPKIN_URL = ZipkinUrl()
+
+Command = Callable[..., Any]
+
+
+def mesh_options(prefix: str) -> Callable[[Command], Command]:
+    """Options of every program in the mesh: --etcd, --etcd-prefix, --zipkin, --log-format."""
+    options = (
+        click.option("--etcd", type=ADDRESSES, default="127.0.0.1:2379", help="Members of one etcd cluster."),
+        click.option("--etcd-prefix", type=PREFIX, default=prefix, help="Where the instances register."),
+        click.option(
+            "--zipkin", type=ZIPKIN_URL, default="http://127.0.0.1:9411/api/v2/spans", help="Collector, or off."
+        ),
+        log_format_option,
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def log_format_option(command: Command) -> Command:
+    """Add --log-format."""
+    option = click.option("--log-format", type=click.Choice(LOG_FORMATS), default="logfmt", help="Of the log lines.")
+    return option(command)
+
+
+def run(command: click.Command, prefix: str) -> NoReturn:
+    """Run a command and exit: its return value is the exit code, an OSError or MeshError one line and code 1.
+
+    Parameters:
+        command: returns its exit code, None for 0.
+        prefix: of the environment variables, e.g. `BOOK_SERVER`.
+    """
+    try:
+        code = command.main(auto_envvar_prefix=prefix, standalone_mode=False)
+    except click.UsageError as error:
+        name = error.ctx.info_name if error.ctx else command.name
+        _fail(f"{name}: {error.format_message()}", error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except OSError as error:
+        _fail(f"{command.name}: {error}", 1)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(" ".join(message.split()), err=True)
+    sys.exit(code)
