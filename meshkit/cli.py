@@ -20,7 +20,7 @@ from meshkit.logs import LOG_FORMATS
 __all__ = ["ADDRESS", "ADDRESSES", "DURATION", "PREFIX", "ZIPKIN_URL", "log_format_option", "mesh_options", "run"]
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Go's notation (`200us`, `1.5s`, `1m30s`); a bare `0` needs no unit. Converts to seconds."""
 
     name = "duration"
@@ -38,7 +38,7 @@ class Duration(click.ParamType):
         return seconds
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[str]):
     """`host:port`."""
 
     name = "host:port"
@@ -53,19 +53,19 @@ class Address(click.ParamType):
         return text
 
 
-class Addresses(Address):
+class Addresses(click.ParamType[tuple[str, ...]]):
     """`host:port[,host:port...]`. Converts to a tuple."""
 
     name = "host:port,..."
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """See click.ParamType."""
         if isinstance(value, tuple):
             return value
-        return tuple(super(Addresses, self).convert(part, param, ctx) for part in str(value).split(","))
+        return tuple(ADDRESS.convert(part, param, ctx) for part in str(value).split(","))
 
 
-class Prefix(click.ParamType):
+class Prefix(click.ParamType[str]):
     """The prefix of a service's keys in etcd; has to end with a slash."""
 
     name = "prefix"
@@ -77,7 +77,7 @@ class Prefix(click.ParamType):
         return str(value)
 
 
-class ZipkinUrl(click.ParamType):
+class ZipkinUrl(click.ParamType[str | None]):
     """The URL of Zipkin's collector, or `off`, which converts to None."""
 
     name = "url"

@@ -1,0 +1,1 @@
+"""The book service: answers, and the program that serves them in the mesh."""
