@@ -88,12 +88,19 @@ class Endpointer(Generic[Request, Response]):
         self._position: dict[str, int] = {}
         self._gone: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._offered = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
 
     @property
     def endpoints(self) -> list[InstanceEndpoint[Request, Response]]:
         """The endpoints ready for use, in no particular order. The live list: look, don't touch."""
         return self._endpoints
+
+    async def wait_endpoints(self) -> None:
+        """Wait until there is at least one endpoint."""
+        while not self._endpoints:
+            self._offered.clear()
+            await self._offered.wait()
 
     async def __aenter__(self) -> Self:
         self._unsubscribe = self._source.subscribe(self._update)
@@ -144,6 +151,7 @@ class Endpointer(Generic[Request, Response]):
     def _offer(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
         self._position[endpoint.instance] = len(self._endpoints)
         self._endpoints.append(endpoint)
+        self._offered.set()
 
     def _withdraw(self, instance: str) -> None:
         """Take it out in O(1): the last one moves into its place."""

@@ -1,0 +1,220 @@
+"""The program book-client: calls the book service through the mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import structlog
+from opentelemetry.trace import Tracer
+
+from book_client.conversation import Conversation, instance_factory
+from book_client.tally import Tally
+from meshkit import (
+    Endpoint,
+    Endpointer,
+    EtcdClient,
+    HystrixBreaker,
+    Instancer,
+    MeshError,
+    Retry,
+    RetryError,
+    RoundRobin,
+    configure_logging,
+    parse_address,
+    root_span,
+    stop_signal,
+    trace_id_of,
+    tracer_provider,
+)
+from meshkit.cli import DURATION, mesh_options, run
+from meshkit.logs import LogFormat
+
+log = structlog.stdlib.get_logger("book-client")
+
+# A refused call takes no time: without a pause, a client that calls for ever would spin while the breaker is open.
+PAUSE_AFTER_REFUSAL = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The flags; durations in seconds."""
+
+    etcd: tuple[str, ...]
+    etcd_prefix: str
+    zipkin: str | None
+    log_format: LogFormat
+    calls: int
+    interval: float
+    concurrency: int
+    attempts: int
+    timeout: float
+    breaker_timeout: float
+    breaker_error_percent: float
+    breaker_sleep: float
+    breaker_max_concurrent: int
+    breaker_volume: int
+
+
+@click.command("book-client", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@mesh_options("/services/book/")
+@click.option("--calls", type=click.IntRange(0), default=30, help="How many; 0: until stopped.")
+@click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=1, help="Calls at a time.")
+@click.option("--attempts", type=click.IntRange(1), default=3, help="Of one call, the first included.")
+@click.option("--timeout", type=DURATION, default="100s", help="For a whole call, all attempts.")
+@click.option("--breaker-timeout", type=DURATION, default="30s", help="For a call through the circuit breaker.")
+@click.option("--breaker-error-percent", type=click.FloatRange(0, 100, min_open=True), default=1.0, help="To open at.")
+@click.option("--breaker-sleep", type=DURATION, default="10s", help="From opening to the probe.")
+@click.option("--breaker-max-concurrent", type=click.IntRange(1), default=1000, help="Calls in flight.")
+@click.option("--breaker-volume", type=click.IntRange(1), default=5, help="Calls in 10s below which it never opens.")
+def command(**flags: Any) -> int:
+    """Call the book service: discovered in etcd, balanced round robin, retried, guarded by a circuit breaker, traced.
+
+    Each flag can be an environment variable too: --calls is BOOK_CLIENT_CALLS. Exits with 0 only if every call
+    succeeded. SIGINT and SIGTERM let the calls in flight end.
+    """
+    settings = Settings(**flags)
+    for name in ("timeout", "breaker_timeout"):
+        if flags[name] <= 0:
+            raise click.BadParameter("expected a duration above 0s", param_hint="--" + name.replace("_", "-"))
+    configure_logging(settings.log_format)
+    return asyncio.run(call_books(settings))
+
+
+async def call_books(settings: Settings) -> int:
+    """Make the calls and say how they went; the exit code."""
+    provider = tracer_provider("book-client", address=_own_ip(settings.etcd[0]), zipkin=settings.zipkin)
+    tracer = provider.get_tracer("meshkit")
+    tally = Tally()
+    try:
+        with stop_signal() as stop:
+            async with (
+                EtcdClient(settings.etcd) as etcd,
+                Instancer(etcd, settings.etcd_prefix) as instancer,
+                Endpointer(instancer, instance_factory(tracer)) as endpointer,
+            ):
+                breaker = HystrixBreaker(
+                    "book-service",
+                    timeout=settings.breaker_timeout,
+                    error_percent=settings.breaker_error_percent,
+                    sleep_window=settings.breaker_sleep,
+                    max_concurrent=settings.breaker_max_concurrent,
+                    request_volume=settings.breaker_volume,
+                )
+                retry = Retry(
+                    RoundRobin(endpointer),
+                    attempts=settings.attempts,
+                    # The attempts share the time that there really is: the breaker ends a call sooner.
+                    timeout=min(settings.timeout, settings.breaker_timeout),
+                )
+                await _first_of(stop.wait(), endpointer.wait_endpoints(), timeout=settings.timeout)
+                caller = Caller(breaker(retry), tracer, tally, stop, settings.interval)
+                numbers = itertools.count(1) if settings.calls == 0 else iter(range(1, settings.calls + 1))
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(min(settings.concurrency, settings.calls or settings.concurrency)):
+                        workers.create_task(caller.work(numbers))
+    finally:
+        await asyncio.to_thread(provider.shutdown)
+        _log_summary(tally, settings.log_format)
+    return 1 if tally.failures else 0
+
+
+class Caller:
+    """Makes calls one after the other, each with a root span, a log line and a place in the tally."""
+
+    def __init__(
+        self, books: Endpoint[int, Conversation], tracer: Tracer, tally: Tally, stop: asyncio.Event, interval: float
+    ) -> None:
+        self._books = books
+        self._tracer = tracer
+        self._tally = tally
+        self._stop = stop
+        self._interval = interval
+
+    async def work(self, numbers: Iterator[int]) -> None:
+        """Make a call for each number, until told to stop."""
+        for number in numbers:
+            pause = self._interval
+            if not await self._call(number):
+                pause = max(pause, PAUSE_AFTER_REFUSAL)
+            if pause:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), pause)
+            if self._stop.is_set():
+                return
+
+    async def _call(self, number: int) -> bool:
+        """Make one call; False: it was refused on this side."""
+        start = time.perf_counter()
+        failure: MeshError | None = None
+        with contextlib.suppress(MeshError), root_span(self._tracer, "bookCaller") as span:
+            try:
+                answer = await self._books(number)
+            except MeshError as error:
+                failure = error
+                raise
+        duration = time.perf_counter() - start
+        facts = {"trace_id": trace_id_of(span), "duration_ms": round(duration * 1000, 3)}
+        if failure is None:
+            books = ", ".join(f"{book.book_id} {book.book_name}" for book in answer.books)
+            book = f"{answer.book.book_id} {answer.book.book_name}"
+            instance, attempts = answer.instance, answer.attempt
+            log.info(
+                "call", call=number, outcome="ok", instance=instance, attempts=attempts, **facts, book=book, books=books
+            )
+        else:
+            tried = failure.attempts if isinstance(failure, RetryError) else ()
+            instance, attempts = tried[-1].instance if tried else "none", len(tried)
+            outcome, reason = failure.code.name, str(failure)
+            log.error("call", call=number, outcome=outcome, instance=instance, attempts=attempts, **facts, error=reason)
+        self._tally.add(instance, duration, failed=failure is not None)
+        return failure is None or instance != "none"
+
+
+async def _first_of(*conditions: Any, timeout: float) -> None:
+    tasks = [asyncio.ensure_future(condition) for condition in conditions]
+    done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    if not done:
+        log.warning("no instance of the service is known", waited=timeout)
+
+
+def _log_summary(tally: Tally, log_format: LogFormat) -> None:
+    counts = sorted(tally.by_instance.items())
+    percentiles = {
+        f"p{percent}_ms": None if (seconds := tally.percentile(percent)) is None else round(seconds * 1000, 3)
+        for percent in (50, 90, 99)
+    }
+    by_instance = dict(counts) if log_format == "json" else ",".join(f"{name}={count}" for name, count in counts)
+    log.info("summary", calls=tally.calls, failures=tally.failures, by_instance=by_instance, **percentiles)
+
+
+def _own_ip(peer: str) -> str | None:
+    """The address that this host uses towards a peer; no packet is sent."""
+    host, port = parse_address(peer)
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port or 1, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(command, "BOOK_CLIENT")
+
+
+if __name__ == "__main__":
+    main()
