@@ -29,7 +29,7 @@ async def request(url: str, body: object = None, *, timeout: float = 2.0) -> tup
     return await asyncio.to_thread(_request, url, body, timeout)
 
 
-async def request_json(url: str, body: object = None, *, timeout: float = 2.0) -> Any:  # noqa: ANN401
+async def request_json(url: str, body: object = None, *, timeout: float = 2.0) -> Any:
     """As `request`, for an answer of status 200 that is JSON.
 
     Raises:
@@ -43,7 +43,7 @@ async def request_json(url: str, body: object = None, *, timeout: float = 2.0) -
 
 def _request(url: str, body: object, timeout: float) -> tuple[int, bytes]:
     data = None if body is None else json.dumps(body).encode()
-    call = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})  # noqa: S310
+    call = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
     try:
         with _opener.open(call, timeout=timeout) as answer:
             return answer.status, answer.read()

@@ -20,7 +20,7 @@ def free_port() -> int:
     """
     highest = max(_lowest_ephemeral() - 1, LOWEST + 2000)
     for _ in range(200):
-        port = random.randint(LOWEST, highest)  # noqa: S311
+        port = random.randint(LOWEST, highest)
         if port not in _given and is_free(port):
             _given.add(port)
             return port

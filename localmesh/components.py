@@ -1,0 +1,296 @@
+"""The parts of a mesh on this machine, each a child process on a loopback port."""
+
+import json
+import shutil
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Self
+
+from localmesh.http import UnreachableError, request
+from localmesh.ports import free_port
+from localmesh.process import NotYetError, Process
+from localmesh.waiting import until
+
+__all__ = ["BookClient", "BookServer", "Etcd", "EtcdCluster", "Program", "Zipkin"]
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+LOOPBACK = "127.0.0.1"
+ETCD_WITHIN = 30.0
+ZIPKIN_WITHIN = 120.0
+PROGRAM_WITHIN = 30.0
+
+
+class Etcd:
+    """One etcd member with its data in `run_dir`; a restart keeps port and data.
+
+    Args:
+        run_dir: For its log and its data.
+        port: To serve clients on; None takes a free one.
+        name: Of the process, its log and its data.
+    """
+
+    def __init__(self, run_dir: Path, *, port: int | None = None, name: str = "etcd") -> None:
+        self.name = name
+        self.port = port or free_port()
+        self.peer_port = free_port()
+        self.data = run_dir / f"{name}.data"
+        self.address = f"{LOOPBACK}:{self.port}"
+        self.cluster = f"{name}=http://{LOOPBACK}:{self.peer_port}"
+        self._run_dir = run_dir
+        self.process = self._process()
+
+    def _process(self) -> Process:
+        client, peer = f"http://{self.address}", f"http://{LOOPBACK}:{self.peer_port}"
+        return Process(
+            self.name,
+            [
+                *(TOOLS / "bin/etcd", "--name", self.name, "--data-dir", self.data, "--log-level", "warn"),
+                *("--listen-client-urls", client, "--advertise-client-urls", client),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--initial-cluster", self.cluster),
+            ],
+            run_dir=self._run_dir,
+        )
+
+    async def start(self) -> None:
+        """Start it and wait until it serves."""
+        self.process = self._process()
+        await self.process.start(_answers(f"http://{self.address}/health"), within=ETCD_WITHIN)
+
+    async def stop(self) -> None:
+        """Stop it; its data stays."""
+        await self.process.stop()
+
+    def wipe(self) -> None:
+        """Delete its data. Only while it is stopped."""
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    async def __aenter__(self) -> Self:
+        """Start it."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop it."""
+        await self.stop()
+
+
+class EtcdCluster:
+    """Three etcd members that form one cluster."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.members = [Etcd(run_dir, name=f"etcd{number}") for number in range(3)]
+        cluster = ",".join(member.cluster for member in self.members)
+        for member in self.members:
+            member.cluster = cluster
+        self.addresses = ",".join(member.address for member in self.members)
+
+    async def __aenter__(self) -> Self:
+        """Start all of them: none is healthy before a majority runs."""
+        for member in self.members:
+            member.process = member._process()  # noqa: SLF001 - its own class's sibling
+            member.process.spawn()
+        for member in self.members:
+            await until(_answers(f"http://{member.address}/health"), within=ETCD_WITHIN, what=f"{member.name} healthy")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop all of them."""
+        for member in self.members:
+            await member.stop()
+
+
+class Zipkin:
+    """Zipkin's server, with its store in memory.
+
+    Args:
+        run_dir: For its log.
+        port: To serve on; None takes a free one.
+    """
+
+    def __init__(self, run_dir: Path, *, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"http://{LOOPBACK}:{self.port}"
+        self.collector = f"{self.url}/api/v2/spans"
+        self.process = Process(
+            "zipkin",
+            [
+                *(TOOLS / "bin/java", "-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                *("-XX:+ExitOnOutOfMemoryError", "-jar", TOOLS / "zipkin.jar"),
+            ],
+            run_dir=run_dir,
+            # A span takes about 2 KB of heap: the default of 500,000 spans would need four times this heap.
+            env={"QUERY_PORT": str(self.port), "STORAGE_TYPE": "mem", "MEM_MAX_SPANS": "60000"},
+        )
+
+    async def start(self) -> None:
+        """Start it and wait until it serves; a few seconds."""
+        await self.process.start(_answers(f"{self.url}/health"), within=ZIPKIN_WITHIN)
+
+    async def stop(self) -> None:
+        """Stop it; all traces are lost."""
+        await self.process.stop()
+
+    async def trace(self, trace_id: str) -> list[dict[str, Any]]:
+        """The spans of one trace as Zipkin's API gives them (https://zipkin.io/zipkin-api/); [] while it has none."""
+        status, answer = await request(f"{self.url}/api/v2/trace/{trace_id}", timeout=10)
+        if status == 404:
+            return []
+        if status != 200:
+            raise UnreachableError(f"{self.url} answered {status}: {answer[:200]!r}")
+        spans: list[dict[str, Any]] = json.loads(answer)
+        return spans
+
+    async def wait_trace(self, trace_id: str, spans: int, *, within: float = 20.0) -> list[dict[str, Any]]:
+        """The spans of one trace, as soon as there are at least so many."""
+
+        async def probe() -> list[dict[str, Any]]:
+            found = await self.trace(trace_id)
+            if len(found) < spans:
+                raise NotYetError(f"{len(found)} spans: {sorted(span.get('name', '?') for span in found)}")
+            return found
+
+        return await until(probe, within=within, what=f"{spans} spans of trace {trace_id}")
+
+    def page(self, trace_id: str) -> str:
+        """The address of a trace in Zipkin's web page."""
+        return f"{self.url}/zipkin/traces/{trace_id}"
+
+    async def __aenter__(self) -> Self:
+        """Start it."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop it."""
+        await self.stop()
+
+
+class Program(Process):
+    """A program of this project, which logs one JSON object a line."""
+
+    def events(self, event: str | None = None) -> list[dict[str, Any]]:
+        """What the running (or last) process has logged so far; only that event, if given."""
+        found = [entry for line in self.output().splitlines() if (entry := _entry(line))]
+        return [entry for entry in found if event is None or entry["event"] == event]
+
+    async def wait_event(self, event: str, *, within: float = 20.0, count: int = 1) -> dict[str, Any]:
+        """The `count`-th log line of that event, as soon as it is there."""
+
+        async def probe() -> dict[str, Any]:
+            found = self.events(event)
+            if len(found) < count:
+                raise NotYetError(f"{len(found)} of {count}; {self.last_words()}")
+            return found[count - 1]
+
+        return await until(probe, within=within, what=f"{self.name} logs {event!r}", every=0.02)
+
+    async def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """Each log entry as it is written, until the process has ended."""
+        seen = 0
+        while True:
+            ended = not self.running
+            # A line without its end is still being written.
+            lines = self.output().split("\n")[:-1]
+            for line in lines[seen:]:
+                if entry := _entry(line):
+                    yield entry
+            seen = len(lines)
+            if ended:
+                return
+            await until(lambda seen=seen: self._more_than(seen), within=3600, what=f"more from {self.name}")
+
+    async def _more_than(self, lines: int) -> None:
+        if self.running and self.output().count("\n") <= lines:
+            raise NotYetError("no new line")
+
+
+class BookServer(Program):
+    """One replica of the book service.
+
+    Args:
+        run_dir: For its log.
+        etcd: Address(es) of etcd.
+        zipkin: The collector's URL, or "off".
+        port: To serve on; None takes a free one.
+        flags: Further flags of book-server, e.g. `"--rate", "0"`.
+    """
+
+    def __init__(self, run_dir: Path, *flags: str, etcd: str, zipkin: str = "off", port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.address = f"{LOOPBACK}:{self.port}"
+        super().__init__(
+            f"book-server-{self.port}",
+            [
+                *(_script("book-server"), "--listen", self.address, "--advertise", self.address),
+                *("--etcd", etcd, "--zipkin", zipkin, "--log-format", "json", *flags),
+            ],
+            run_dir=run_dir,
+        )
+
+    async def start_ready(self) -> None:
+        """Start it and wait until it is registered and healthy."""
+        await self.start(self._ready, within=PROGRAM_WITHIN)
+
+    async def _ready(self) -> None:
+        if not self.events("ready"):
+            raise NotYetError("not ready yet")
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until it is ready."""
+        await self.start_ready()
+        return self
+
+
+class BookClient(Program):
+    """A book client.
+
+    Args:
+        run_dir: For its log.
+        etcd: Address(es) of etcd.
+        zipkin: The collector's URL, or "off".
+        name: Of the process and its log.
+        flags: Further flags of book-client, e.g. `"--calls", "10"`.
+    """
+
+    def __init__(self, run_dir: Path, *flags: str, etcd: str, zipkin: str = "off", name: str = "book-client") -> None:
+        command = [_script("book-client"), "--etcd", etcd, "--zipkin", zipkin, "--log-format", "json", *flags]
+        super().__init__(name, command, run_dir=run_dir)
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """The log lines of all calls so far."""
+        return self.events("call")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The summary that it has printed at its end."""
+        return self.events("summary")[-1]
+
+
+def _script(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return entry if "event" in entry else None
+
+
+def _answers(url: str) -> Callable[[], Awaitable[None]]:
+    async def probe() -> None:
+        try:
+            status, answer = await request(url)
+        except UnreachableError as error:
+            raise NotYetError(str(error)) from error
+        if status != 200:
+            raise NotYetError(f"{url} answered {status}: {answer[:200]!r}")
+
+    return probe
