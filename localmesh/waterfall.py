@@ -9,27 +9,29 @@ from rich.text import Text
 
 __all__ = ["waterfall"]
 
-BAR_WIDTH = 36
 COLOURS = {"CLIENT": "cyan", "SERVER": "green"}
 
 Span = dict[str, Any]
 
 
-def waterfall(spans: list[Span]) -> RenderableType:
+def waterfall(spans: list[Span], width: int = 120) -> RenderableType:
     """Draw a trace.
 
     Args:
         spans: As Zipkin's API gives them: timestamps and durations in microseconds, ids in hex.
+        width: Columns of the terminal.
 
     Spans whose parent is missing are drawn as roots; so a broken trace is seen to be broken.
     """
+    bar_width = max(8, min(60, width - 76))
     start = min(span["timestamp"] for span in spans)
     total = max(span["timestamp"] + span.get("duration", 1) for span in spans) - start
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
     table.add_column("span", no_wrap=True)
     table.add_column("service", no_wrap=True)
-    table.add_column("time", width=BAR_WIDTH, no_wrap=True)
+    table.add_column("time", width=bar_width, no_wrap=True)
     table.add_column("duration", justify="right", no_wrap=True)
+    failures = []
     for depth, span in _in_order(spans):
         failed = "error" in span.get("tags", {})
         colour = "red" if failed else COLOURS.get(span.get("kind", ""), "white")
@@ -41,13 +43,13 @@ def waterfall(spans: list[Span]) -> RenderableType:
         table.add_row(
             name + Text(f" {kind.lower()}" if kind else "", style="dim"),
             where,
-            Text(_bar(span["timestamp"] - start, duration, total), style=colour),
+            Text(_bar(span["timestamp"] - start, duration, total, bar_width), style=colour),
             f"{duration / 1000:.1f} ms",
         )
         if failed:
-            table.add_row(Text("  " * (depth + 1) + span["tags"]["error"], style="red"), "", "", "")
+            failures.append(Text(f"{span['name']}: {span['tags']['error']}", style="red"))
     heading = Text(f"trace {spans[0]['traceId']}: {len(spans)} spans, {total / 1000:.1f} ms", style="bold")
-    return Group(heading, table)
+    return Group(heading, table, *failures)
 
 
 def _in_order(spans: list[Span]) -> list[tuple[int, Span]]:
@@ -66,7 +68,7 @@ def _in_order(spans: list[Span]) -> list[tuple[int, Span]]:
     return ordered
 
 
-def _bar(offset: int, duration: int, total: int) -> str:
-    left = min(BAR_WIDTH - 1, BAR_WIDTH * offset // total)
-    width = max(1, round(BAR_WIDTH * duration / total))
-    return " " * left + "━" * min(width, BAR_WIDTH - left)
+def _bar(offset: int, duration: int, total: int, width: int) -> str:
+    left = min(width - 1, width * offset // total)
+    length = max(1, round(width * duration / total))
+    return " " * left + "━" * min(length, width - left)

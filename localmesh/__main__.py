@@ -1,0 +1,29 @@
+"""`python -m localmesh`: see `--help`."""
+
+import sys
+
+import click
+
+from localmesh.demo import Options, run_demo, stays_by_default
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Run a whole mesh on this machine."""
+
+
+@main.command()
+@click.option("--replicas", type=click.IntRange(1, 50), default=3, help="Book servers.")
+@click.option("--calls", type=click.IntRange(1), default=30, help="Calls that the client makes.")
+@click.option("--rate", type=click.FloatRange(0), help="Calls a second that a replica takes; 0: any.  [default: 1]")
+@click.option(
+    "--stay/--no-stay", default=None, help="Stay up afterwards.  [default: in a terminal]", show_default=False
+)
+def demo(replicas: int, calls: int, rate: float | None, stay: bool | None) -> None:
+    """Start etcd, Zipkin, replicas and a client, and show the slowest call's trace."""
+    stay = stays_by_default() if stay is None else stay
+    sys.exit(run_demo(Options(replicas=replicas, calls=calls, rate=rate, stay=stay)))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m localmesh")
