@@ -1,6 +1,7 @@
 """`make demo`: a whole mesh on this machine, calls through it, and the slowest call's trace read back from Zipkin."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 import tempfile
@@ -95,7 +96,8 @@ async def _demo(options: Options, console: Console) -> int:
             slowest = await _print_slowest(client, zipkin, console)
             if options.stay:
                 console.print(f"\nAll of it stays up: {slowest or zipkin.url}\nCtrl-C ends it.")
-                await asyncio.Event().wait()
+                with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C: the way to end it
+                    await asyncio.Event().wait()
             return status
 
 

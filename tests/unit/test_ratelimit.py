@@ -1,0 +1,77 @@
+import asyncio
+
+import grpc
+import pytest
+
+from meshkit import DelayingLimiter, ErroringLimiter, RateLimitedError, TokenBucket, within
+from tests.unit.fake_time import fake_time, now
+from tests.unit.fakes import answering
+
+
+@fake_time
+async def test_a_delaying_limiter_of_one_a_second_lets_calls_through_at_the_samples_pace() -> None:
+    call = DelayingLimiter(TokenBucket(1, 1, clock=now))(answering("book"))
+    start = now()
+    passed_at = []
+    for _ in range(5):
+        await call(None)
+        passed_at.append(now() - start)
+    assert passed_at == pytest.approx([0, 1, 2, 3, 4], abs=0.001)
+
+
+@fake_time
+async def test_concurrent_calls_get_their_tokens_first_come_first_served() -> None:
+    limiter = DelayingLimiter(TokenBucket(10, 1, clock=now))
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        await limiter.acquire()
+        order.append(number)
+
+    await asyncio.gather(*(call(number) for number in range(20)))
+    assert order == list(range(20))
+
+
+@fake_time
+async def test_an_erroring_limiter_of_100_a_second_burst_100_passes_400_of_1500_calls_in_3_seconds() -> None:
+    call = ErroringLimiter(TokenBucket(100, 100, clock=now))(answering("book"))
+    passed = 0
+    for _ in range(1500):
+        try:
+            await call(None)
+            passed += 1
+        except RateLimitedError as error:
+            assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await asyncio.sleep(1 / 500)
+    assert passed == pytest.approx(400, abs=10)
+
+
+@fake_time
+async def test_a_wait_beyond_the_deadline_fails_at_once_and_costs_no_token() -> None:
+    limiter = DelayingLimiter(TokenBucket(1, 1, clock=now))
+    await limiter.acquire()
+    start = now()
+    async with within(0.5):
+        with pytest.raises(RateLimitedError, match=r"a token would take 1\.000 s, the deadline is in 0\.500 s"):
+            await limiter.acquire()
+    assert now() == start
+    await limiter.acquire()
+    assert now() - start == pytest.approx(1, abs=0.001)
+
+
+@fake_time
+async def test_a_call_cancelled_while_it_waits_gives_its_place_to_the_next() -> None:
+    limiter = DelayingLimiter(TokenBucket(1, 1, clock=now))
+    await limiter.acquire()
+    start = now()
+    first, second = asyncio.create_task(limiter.acquire()), asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0.5)
+    first.cancel()
+    await second
+    assert now() - start == pytest.approx(1, abs=0.001)
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (1, 0)])
+def test_a_bucket_without_tokens_is_refused(rate: float, burst: int) -> None:
+    with pytest.raises(ValueError, match="expected a"):
+        TokenBucket(rate, burst)
