@@ -1,0 +1,135 @@
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from meshkit import Backoff, Endpointer, InstanceChange, NoEndpointsError, Random, Retry, RoundRobin, chain
+from tests.unit.fake_time import fake_time, now
+from tests.unit.fakes import FixedEndpoints, answering
+
+
+@fake_time
+async def test_3000_concurrent_calls_over_3_instances_give_each_1000() -> None:
+    taken: Counter[str] = Counter()
+
+    def counting(name: str) -> Callable[[Any], Any]:
+        async def endpoint(_: Any) -> None:
+            taken[name] += 1
+            await asyncio.sleep(random.uniform(0, 0.1))
+
+        return endpoint
+
+    call = Retry(RoundRobin(FixedEndpoints(**{name: counting(name) for name in "abc"})), timeout=10)
+    await asyncio.gather(*(call(None) for _ in range(3000)))
+    assert all(abs(taken[name] - 1000) <= 1 for name in "abc"), taken
+
+
+def test_an_excluded_instance_is_never_picked() -> None:
+    balancer = RoundRobin(FixedEndpoints(a=answering(1), b=answering(2), c=answering(3)))
+    assert {balancer.pick(exclude={"b"}).instance for _ in range(30)} == {"a", "c"}
+
+
+@pytest.mark.parametrize("balancer", [RoundRobin, Random])
+def test_without_endpoints_it_says_so(balancer: Any) -> None:
+    with pytest.raises(NoEndpointsError, match="no instance of the service is known") as caught:
+        balancer(FixedEndpoints()).pick()
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(NoEndpointsError, match="besides those already tried"):
+        balancer(FixedEndpoints(a=answering(1))).pick(exclude={"a"})
+
+
+def test_random_picks_all_of_them() -> None:
+    balancer = Random(FixedEndpoints(a=answering(1), b=answering(2)), random.Random(1))
+    counts = Counter(balancer.pick().instance for _ in range(1000))
+    assert min(counts.values()) > 400
+
+
+class Instances:
+    """An InstanceSource that the test speaks for."""
+
+    def subscribe(self, observer: Callable[[InstanceChange], None]) -> Callable[[], None]:
+        self.tell = observer
+        return lambda: None
+
+    def change(self, added: str = "", removed: str = "") -> None:
+        self.tell(InstanceChange(frozenset(added.split()), frozenset(removed.split())))
+
+
+def recording_factory(log: list[str], work: float = 0.0) -> Any:
+    @asynccontextmanager
+    async def factory(instance: str) -> Any:
+        log.append(f"open {instance}")
+
+        async def endpoint(_: Any) -> str:
+            await asyncio.sleep(work)
+            return instance
+
+        yield endpoint
+        log.append(f"close {instance}")
+
+    return factory
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@fake_time
+async def test_an_instances_channel_stays_across_updates_and_closes_once_its_calls_have_ended() -> None:
+    instances, log = Instances(), list[str]()
+    async with Endpointer(instances, recording_factory(log, work=2)) as endpointer:
+        instances.change(added="a b")
+        await endpointer.wait_endpoints()
+        call = asyncio.create_task(RoundRobin(endpointer).pick(exclude={"b"})(None))
+        await asyncio.sleep(1)
+        instances.change(added="c", removed="a")
+        await settle()
+        assert {endpoint.instance for endpoint in endpointer.endpoints} == {"b", "c"}
+        assert "close a" not in log
+        assert await call == "a"
+        await settle()
+        assert log == [*log[:2], "open c", "close a"]
+
+
+@fake_time
+async def test_a_factory_that_fails_is_tried_again_and_delays_no_other() -> None:
+    instances, tries = Instances(), list[float]()
+
+    @asynccontextmanager
+    async def factory(instance: str) -> Any:
+        if instance == "broken":
+            tries.append(now())
+            if len(tries) < 3:
+                raise OSError("no route")
+        yield answering(instance)
+
+    async with Endpointer(instances, factory, backoff=Backoff(base=1, cap=1, uniform=lambda: 1.0)) as endpointer:
+        instances.change(added="broken fine")
+        await settle()
+        assert [endpoint.instance for endpoint in endpointer.endpoints] == ["fine"]
+        await asyncio.sleep(2.5)
+        assert {endpoint.instance for endpoint in endpointer.endpoints} == {"fine", "broken"}
+    assert tries == pytest.approx([tries[0], tries[0] + 1, tries[0] + 2])
+
+
+def test_a_chain_is_passed_in_the_order_in_which_it_is_written() -> None:
+    passed: list[str] = []
+
+    def noting(name: str) -> Any:
+        def middleware(endpoint: Any) -> Any:
+            async def wrapped(request: Any) -> Any:
+                passed.append(name)
+                return await endpoint(request)
+
+            return wrapped
+
+        return middleware
+
+    assert asyncio.run(chain(noting("a"), noting("b"), noting("c"))(answering("book"))(None)) == "book"  # type: ignore[arg-type]
+    assert passed == ["a", "b", "c"]

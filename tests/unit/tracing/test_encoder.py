@@ -1,0 +1,106 @@
+"""Read back with the package's own generated classes: an independent decoder of the same protobuf."""
+
+from typing import Any
+
+import pytest
+from opentelemetry.context import Context
+from opentelemetry.exporter.zipkin.node_endpoint import NodeEndpoint
+from opentelemetry.exporter.zipkin.proto.http.v2.gen import zipkin_pb2
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from meshkit.tracing import B3Propagator, SpanEncoder, b3_sampler, trace_id_of
+
+tracer = TracerProvider(sampler=b3_sampler(), shutdown_on_exit=False).get_tracer("test")
+
+
+def encoded(*spans: Any, ipv4: str | None = "10.0.0.7", ipv6: str | None = None, port: int | None = 50051) -> Any:
+    node = NodeEndpoint(ipv4, ipv6, port)
+    node.service_name = "book-server"
+    return zipkin_pb2.ListOfSpans.FromString(SpanEncoder().serialize(spans, node)).spans
+
+
+def ended(**options: Any) -> Any:
+    span = tracer.start_span("BookService/GetBookInfo", start_time=1_000_000_000_000_499, **options)
+    span.end(end_time=1_000_000_250_000_600)
+    return span
+
+
+def test_ids_times_and_names() -> None:
+    span = ended(kind=SpanKind.SERVER)
+    (read,) = encoded(span)
+    assert read.trace_id.hex() == trace_id_of(span)
+    assert read.id.hex() == f"{span.get_span_context().span_id:016x}"
+    assert read.parent_id == b""
+    assert read.name == "BookService/GetBookInfo"
+    assert read.kind == zipkin_pb2.Span.SERVER
+    assert read.timestamp == 1_000_000_000_000
+    assert read.duration == 250_000
+    assert not read.debug
+    assert not read.shared
+
+
+@pytest.mark.parametrize("kind", [SpanKind.CLIENT, SpanKind.SERVER, SpanKind.PRODUCER, SpanKind.CONSUMER])
+def test_kinds(kind: SpanKind) -> None:
+    (read,) = encoded(ended(kind=kind))
+    assert zipkin_pb2.Span.Kind.Name(read.kind) == kind.name
+
+
+def test_an_internal_span_has_no_kind() -> None:
+    (read,) = encoded(ended())
+    assert read.kind == zipkin_pb2.Span.SPAN_KIND_UNSPECIFIED
+
+
+def test_local_and_remote_endpoint() -> None:
+    attributes = {"server.address": "10.0.0.9", "server.port": 50052}
+    (read,) = encoded(ended(kind=SpanKind.CLIENT, attributes=attributes))
+    assert read.local_endpoint.service_name == "book-server"
+    assert read.local_endpoint.ipv4 == bytes([10, 0, 0, 7])
+    assert read.local_endpoint.port == 50051
+    assert read.remote_endpoint.ipv4 == bytes([10, 0, 0, 9])
+    assert read.remote_endpoint.port == 50052
+    assert dict(read.tags) == {"server.address": "10.0.0.9", "server.port": "50052"}
+
+
+def test_ipv6_and_unknown_addresses() -> None:
+    (read,) = encoded(ended(), ipv4=None, ipv6="::1", port=None)
+    assert read.local_endpoint.ipv6 == bytes(15) + b"\x01"
+    (read,) = encoded(ended(kind=SpanKind.CLIENT, attributes={"server.address": "books.example", "server.port": 1}))
+    assert read.remote_endpoint.ipv4 == b""
+    assert read.remote_endpoint.port == 1
+
+
+def test_a_failed_span_has_an_error_tag_and_others_have_none() -> None:
+    failed = tracer.start_span("x")
+    failed.set_status(Status(StatusCode.ERROR, "UNAVAILABLE: connection refused"))
+    failed.end()
+    read_failed, read_good = encoded(failed, ended())
+    assert read_failed.tags["error"] == "UNAVAILABLE: connection refused"
+    assert "error" not in read_good.tags
+
+
+def test_debug_only_where_the_caller_asked_for_it() -> None:
+    context = B3Propagator().extract({"x-b3-flags": "1"}, Context())
+    read_debug, read_other = encoded(ended(context=context), ended())
+    assert read_debug.debug
+    assert not read_other.debug
+
+
+def test_a_64_bit_trace_id_stays_one() -> None:
+    headers = {"x-b3-traceid": "48485a3953bb6124", "x-b3-spanid": "a2fb4a1d1a96d312"}
+    (read,) = encoded(ended(context=B3Propagator().extract(headers, Context())))
+    assert read.trace_id.hex() == "48485a3953bb6124"
+    assert read.parent_id.hex() == "a2fb4a1d1a96d312"
+
+
+def test_long_values_are_cut_between_characters() -> None:
+    (read,) = encoded(ended(attributes={"title": "书" * 1000}))
+    assert read.tags["title"] == "书" * 85
+
+
+def test_events_become_annotations() -> None:
+    span = tracer.start_span("x")
+    span.add_event("retrying", timestamp=5_000)
+    span.end()
+    (read,) = encoded(span)
+    assert [(a.timestamp, a.value) for a in read.annotations] == [(5, "retrying")]

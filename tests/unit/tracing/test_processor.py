@@ -1,0 +1,139 @@
+"""The processor has a thread of its own: these tests wait for it, with a deadline, on what it reports."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from structlog.testing import capture_logs
+
+from meshkit.backoff import Backoff
+from meshkit.tracing import ResendingSpanProcessor
+
+NO_WAIT = Backoff(base=0.0, cap=0.0)
+
+
+class Collector(SpanExporter):
+    """Keeps what it takes; does what the test says before that."""
+
+    def __init__(self, behaviour: Callable[[], SpanExportResult | None] = lambda: None) -> None:
+        self.taken: list[str] = []
+        self.batches: list[int] = []
+        self.behaviour = behaviour
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self.behaviour() or SpanExportResult.SUCCESS
+        if result is SpanExportResult.SUCCESS:
+            self.taken += [span.name for span in spans]
+            self.batches.append(len(spans))
+        return result
+
+
+def traced(processor: ResendingSpanProcessor, count: int) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    for number in range(count):
+        provider.get_tracer("test").start_span(str(number)).end()
+
+
+def refuse() -> SpanExportResult:
+    return SpanExportResult.FAILURE
+
+
+def broken() -> SpanExportResult:
+    raise ConnectionError("connection refused")
+
+
+def test_all_spans_arrive_in_order_in_batches() -> None:
+    collector = Collector()
+    processor = ResendingSpanProcessor(collector, batch_size=100)
+    traced(processor, 250)
+    assert processor.force_flush(5000)
+    processor.shutdown()
+    assert collector.taken == [str(number) for number in range(250)]
+    assert max(collector.batches) <= 100
+    assert (processor.counts.ended, processor.counts.sent, processor.counts.dropped) == (250, 250, 0)
+
+
+def test_a_batch_is_sent_again_until_the_collector_is_back() -> None:
+    tries: list[int] = []
+
+    def back_at_the_fifth_try() -> None:
+        tries.append(1)
+        if len(tries) < 5:
+            broken()
+
+    collector = Collector(back_at_the_fifth_try)
+    processor = ResendingSpanProcessor(collector, backoff=NO_WAIT)
+    traced(processor, 10)
+    assert processor.force_flush(5000)
+    assert len(collector.taken) == 10
+    assert len(tries) == 5
+    processor.shutdown()
+    assert processor.counts.dropped == 0
+
+
+def test_what_the_collector_refuses_for_good_is_dropped_and_counted() -> None:
+    processor = ResendingSpanProcessor(Collector(refuse))
+    traced(processor, 10)
+    assert processor.force_flush(5000)
+    assert processor.counts.dropped == 10
+    processor.shutdown()
+
+
+def test_a_full_queue_drops_and_counts_so_that_memory_stays_bounded() -> None:
+    stuck = threading.Event()
+    collector = Collector(lambda: None if stuck.wait(10) else None)
+    processor = ResendingSpanProcessor(collector, capacity=100, batch_size=10)
+    traced(processor, 1000)
+    counts = processor.counts
+    assert (counts.ended, counts.queued, counts.dropped) == (1000, 100, 900)
+    stuck.set()
+    processor.shutdown()
+    counts = processor.counts
+    assert (counts.ended, counts.sent, counts.dropped, counts.queued) == (1000, 100, 900, 0)
+
+
+def test_drops_are_logged_once_a_minute_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with capture_logs() as logs:
+        processor = ResendingSpanProcessor(Collector(refuse), batch_size=1)
+        for _ in range(20):
+            traced(processor, 1)
+            assert processor.force_flush(5000)
+        warnings = [entry for entry in logs if entry["event"] == "spans dropped"]
+        assert len(warnings) <= 1
+        processor.shutdown()
+    warnings = [entry for entry in logs if entry["event"] == "spans dropped"]
+    assert len(warnings) == 2
+    assert sum(entry["dropped"] for entry in warnings) == 20
+    assert warnings[-1]["dropped_in_all"] == 20
+
+
+@pytest.mark.parametrize("hang", [True, False], ids=["hangs", "refuses connections"])
+def test_shutdown_keeps_to_its_deadline_whatever_the_collector_does(hang: bool) -> None:
+    never = threading.Event()
+
+    def behaviour() -> Any:
+        if hang:
+            never.wait(60)
+        broken()
+
+    processor = ResendingSpanProcessor(Collector(behaviour), batch_size=10, shutdown_timeout=0.3)
+    traced(processor, 100)
+    thread = threading.Thread(target=processor.shutdown)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    counts = processor.counts
+    assert (counts.ended, counts.sent, counts.dropped, counts.queued) == (100, 0, 100, 0)
+    never.set()
+
+
+def test_unsampled_spans_are_not_queued_and_spans_after_the_end_are_dropped() -> None:
+    processor = ResendingSpanProcessor(Collector())
+    processor.shutdown()
+    processor.shutdown()
+    traced(processor, 3)
+    assert processor.counts.dropped == 3
