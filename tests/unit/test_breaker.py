@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -28,10 +29,8 @@ def a_breaker(**options: Any) -> HystrixBreaker:
 async def calls(breaker: HystrixBreaker, *endpoints: Any) -> None:
     """Make the calls one after the other; whether they fail is the breaker's business."""
     for endpoint in endpoints:
-        try:
+        with contextlib.suppress(grpc.aio.AioRpcError):
             await breaker(endpoint)(None)
-        except grpc.aio.AioRpcError:
-            pass
 
 
 async def opened(**options: Any) -> HystrixBreaker:
@@ -122,7 +121,7 @@ async def test_a_failed_probe_opens_it_for_another_sleep_window() -> None:
 async def test_a_probe_that_its_caller_cancels_leaves_the_probe_to_the_next_call() -> None:
     breaker = await opened()
     await asyncio.sleep(5)
-    probe = asyncio.create_task(breaker(lambda _: asyncio.sleep(0.9))(None))
+    probe: asyncio.Future[None] = asyncio.ensure_future(breaker(lambda _: asyncio.sleep(0.9))(None))
     await asyncio.sleep(0.1)
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
@@ -167,7 +166,7 @@ async def test_late_results_of_an_earlier_state_are_ignored() -> None:
         await asyncio.sleep(6)
         raise rpc_error(grpc.StatusCode.UNAVAILABLE)
 
-    late = [asyncio.create_task(breaker(late_failure)(None)) for _ in range(10)]
+    late = [asyncio.ensure_future(breaker(late_failure)(None)) for _ in range(10)]
     await asyncio.sleep(0)
     await calls(breaker, *[bad] * 4)
     assert breaker.current_state == "open"
@@ -181,7 +180,7 @@ async def test_late_results_of_an_earlier_state_are_ignored() -> None:
 @fake_time
 async def test_a_late_success_does_not_close_it() -> None:
     breaker = a_breaker(timeout=60)
-    late = asyncio.create_task(breaker(lambda _: asyncio.sleep(1, "book"))(None))
+    late: asyncio.Future[str] = asyncio.ensure_future(breaker(lambda _: asyncio.sleep(1, "book"))(None))
     await asyncio.sleep(0)
     await calls(breaker, *[bad] * 4)
     assert await late == "book"

@@ -106,6 +106,6 @@ async def test_an_instance_that_appears_between_attempts_is_used() -> None:
 
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"timeout": 0}])
-def test_senseless_limits_are_refused(options: dict[str, int]) -> None:
+def test_senseless_limits_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Retry(RoundRobin(FixedEndpoints()), **options)

@@ -85,7 +85,11 @@ def test_what_the_collector_refuses_for_good_is_dropped_and_counted() -> None:
 
 def test_a_full_queue_drops_and_counts_so_that_memory_stays_bounded() -> None:
     stuck = threading.Event()
-    collector = Collector(lambda: None if stuck.wait(10) else None)
+
+    def wait() -> None:
+        stuck.wait(10)
+
+    collector = Collector(wait)
     processor = ResendingSpanProcessor(collector, capacity=100, batch_size=10)
     traced(processor, 1000)
     counts = processor.counts
