@@ -1,0 +1,130 @@
+import asyncio
+
+import pytest
+
+from meshkit import EtcdError, InstanceChange, Instancer, WatchCanceledError
+from tests.unit.fake_etcd import FakeEtcd
+from tests.unit.fake_time import fake_time
+
+PREFIX = "/services/book/"
+A, B = "10.0.0.1:50051", "10.0.0.2:50051"
+
+
+def with_instances(*addresses: str) -> FakeEtcd:
+    etcd = FakeEtcd()
+    for address in addresses:
+        etcd.set(PREFIX + address, address)
+    return etcd
+
+
+@fake_time
+async def test_it_lists_then_follows_every_change() -> None:
+    etcd, heard = with_instances(A), list[InstanceChange]()
+    async with Instancer(etcd, PREFIX) as instancer:
+        instancer.subscribe(heard.append)
+        assert await instancer.wait_instances() == {A}
+        etcd.set(PREFIX + B, B)
+        await asyncio.sleep(0.001)
+        etcd.delete(PREFIX + A)
+        await asyncio.sleep(0.001)
+        assert instancer.instances == {B}
+    assert heard == [
+        InstanceChange(frozenset({A}), frozenset()),
+        InstanceChange(frozenset({B}), frozenset()),
+        InstanceChange(frozenset(), frozenset({A})),
+    ]
+
+
+@fake_time
+async def test_a_later_subscriber_hears_what_is_known() -> None:
+    heard: list[InstanceChange] = []
+    async with Instancer(with_instances(A, B), PREFIX) as instancer:
+        await instancer.wait_instances()
+        unsubscribe = instancer.subscribe(heard.append)
+        unsubscribe()
+    assert heard == [InstanceChange(frozenset({A, B}), frozenset())]
+
+
+@pytest.mark.parametrize(
+    "error", [EtcdError("broken"), WatchCanceledError("compacted", 7)], ids=["broken", "compacted"]
+)
+def test_a_watch_that_ends_means_listing_again(error: EtcdError) -> None:
+    @fake_time
+    async def run() -> None:
+        etcd = with_instances(A)
+        async with Instancer(etcd, PREFIX) as instancer:
+            await instancer.wait_instances()
+            etcd.end_watches(error)
+            etcd.keys.clear()
+            etcd.set(PREFIX + B, B)
+            await asyncio.sleep(0.2)
+            assert instancer.instances == {B}
+            assert not instancer.stale
+
+    run()
+
+
+@fake_time
+async def test_while_etcd_is_away_the_last_known_instances_stay_marked_stale() -> None:
+    etcd = with_instances(A, B)
+    async with Instancer(etcd, PREFIX) as instancer:
+        await instancer.wait_instances()
+        assert (instancer.stale, instancer.reason) == (False, None)
+        etcd.go_down()
+        await asyncio.sleep(3600)
+        assert instancer.instances == {A, B}
+        assert instancer.stale
+        assert instancer.reason == "connection refused"
+        etcd.down = False
+        await asyncio.sleep(1.1)
+        assert not instancer.stale
+
+
+@fake_time
+async def test_the_set_is_emptied_only_where_that_was_asked_for() -> None:
+    etcd = with_instances(A)
+    async with Instancer(etcd, PREFIX, invalidate_after=10) as instancer:
+        await instancer.wait_instances()
+        etcd.go_down()
+        await asyncio.sleep(9)
+        assert instancer.instances == {A}
+        await asyncio.sleep(2)
+        assert instancer.instances == frozenset()
+
+
+@fake_time
+async def test_an_event_that_got_lost_is_made_up_for_by_the_next_listing() -> None:
+    etcd = with_instances(A)
+    async with Instancer(etcd, PREFIX, relist=60) as instancer:
+        await instancer.wait_instances()
+        etcd.keys[PREFIX + B] = type(etcd.keys[PREFIX + A])(PREFIX + B, B)
+        await asyncio.sleep(61)
+        assert instancer.instances == {A, B}
+
+
+@fake_time
+async def test_values_that_are_no_addresses_are_ignored_and_neighbours_never_match() -> None:
+    etcd = with_instances(A)
+    etcd.set(PREFIX + "junk", "\ufffd\ufffd")
+    etcd.set("/services/bookstore/10.0.0.9:1", "10.0.0.9:1")
+    async with Instancer(etcd, PREFIX) as instancer:
+        assert await instancer.wait_instances() == {A}
+
+
+@fake_time
+async def test_one_address_under_two_keys_is_one_instance_until_both_are_gone() -> None:
+    etcd = with_instances(A)
+    etcd.set(PREFIX + "again", A)
+    async with Instancer(etcd, PREFIX) as instancer:
+        await instancer.wait_instances()
+        etcd.delete(PREFIX + "again")
+        await asyncio.sleep(0.001)
+        assert instancer.instances == {A}
+        etcd.delete(PREFIX + A)
+        await asyncio.sleep(0.001)
+        assert instancer.instances == frozenset()
+
+
+def test_a_prefix_without_its_slash_is_refused() -> None:
+    with pytest.raises(ValueError, match="neighbours"):
+        Instancer(FakeEtcd(), "/services/book")

@@ -1,0 +1,107 @@
+import asyncio
+
+import pytest
+
+from meshkit import Registrar
+from tests.unit.fake_etcd import FakeEtcd
+from tests.unit.fake_time import fake_time
+
+KEY, VALUE = "/services/book/127.0.0.1:50051", "127.0.0.1:50051"
+
+
+def registrar(etcd: FakeEtcd) -> Registrar:
+    return Registrar(etcd, key=KEY, value=VALUE, ttl=10)
+
+
+@fake_time
+async def test_the_key_is_there_under_a_lease_while_the_body_runs_and_gone_after() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        assert etcd.keys[KEY].value == VALUE
+        assert etcd.keys[KEY].lease in etcd.leases
+    assert etcd.keys == {}
+    assert etcd.leases == set()
+
+
+@fake_time
+async def test_the_lease_is_renewed_at_a_third_of_its_ttl() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        await asyncio.sleep(60)
+        assert 17 <= etcd.renewals <= 20
+        assert etcd.granted == 1
+
+
+@fake_time
+async def test_an_etcd_that_is_down_at_start_delays_the_registration_by_a_second_at_most() -> None:
+    etcd = FakeEtcd()
+    etcd.down = True
+    async with registrar(etcd) as registration:
+        await asyncio.sleep(100)
+        assert not registration.registered
+        etcd.down = False
+        await asyncio.wait_for(registration.wait_registered(), 1.1)
+
+
+@fake_time
+async def test_a_lost_lease_means_registering_again() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        await etcd.revoke(1)
+        await asyncio.sleep(1)
+        assert etcd.keys[KEY].lease == 2
+        assert registration.registered
+
+
+@fake_time
+async def test_a_deleted_key_is_put_again() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        etcd.delete(KEY)
+        await asyncio.sleep(1)
+        assert KEY in etcd.keys
+
+
+@fake_time
+async def test_an_etcd_that_comes_back_without_its_data_is_registered_with_again() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        etcd.go_down()
+        await asyncio.sleep(30)
+        etcd.keys.clear()
+        etcd.leases.clear()
+        etcd.down = False
+        await asyncio.sleep(2)
+        assert etcd.keys[KEY].value == VALUE
+
+
+@fake_time
+async def test_a_successors_key_is_left_alone_and_not_deleted_on_leaving() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        etcd.leases.clear()
+        etcd.set(KEY, "somebody else", 99)
+        await asyncio.sleep(60)
+        assert etcd.keys[KEY].value == "somebody else"
+    assert etcd.keys[KEY].value == "somebody else"
+
+
+@fake_time
+async def test_leaving_takes_no_longer_because_etcd_is_away() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        etcd.go_down()
+        start = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - start <= 3
+
+
+def test_a_ttl_below_a_second_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 s"):
+        Registrar(FakeEtcd(), key=KEY, value=VALUE, ttl=0)
