@@ -115,7 +115,6 @@ async def test_an_etcd_frozen_for_longer_than_the_lease_finds_the_key_again(
     run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
 ) -> None:
     async with BookServer(run_dir, "--drain", "0s", "--lease-ttl", "2", etcd=etcd.address) as server:
-        (item,) = (await etcd_client.list(PREFIX)).items
         etcd.process.freeze()
         await server.wait_event("lease not renewed, trying on", within=20)
         etcd.process.thaw()
@@ -177,7 +176,7 @@ async def test_a_taken_port_is_one_line_and_exit_code_1_and_no_key(
     server = BookServer(run_dir, etcd=etcd.address, port=etcd.port)
     server.spawn()
     assert await server.wait() == 1
-    lines = [line for line in server.output().splitlines() if not line.startswith(("{", "E0", "I0", "W0"))]
+    lines = [line for line in server.output().splitlines() if not line.startswith("{")]
     assert lines == [f"book-server: cannot listen on {server.address}: is the port taken?"]
     assert (await etcd_client.list(PREFIX)).items == ()
 

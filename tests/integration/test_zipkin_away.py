@@ -1,0 +1,75 @@
+"""A collector that is down, or overloaded, is no concern of the calls."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.ports import free_port
+
+FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
+
+
+class Overloaded(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(503)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(params=["down", "answers 503", "hangs"])
+def collector(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "down":
+        yield f"http://127.0.0.1:{free_port()}/api/v2/spans"
+        return
+    if request.param == "hangs":
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            yield f"http://127.0.0.1:{silent.getsockname()[1]}/api/v2/spans"
+        return
+    with ThreadingHTTPServer(("127.0.0.1", 0), Overloaded) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api/v2/spans"
+        server.shutdown()
+        thread.join()
+
+
+async def test_calls_go_on_drops_are_counted_and_the_exit_is_quick(run_dir: Path, etcd: Etcd, collector: str) -> None:
+    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
+        client = BookClient(run_dir, "--calls", "100", etcd=etcd.address, zipkin=collector)
+        client.spawn()
+        assert await client.wait() == 0
+        assert client.summary["calls"] == 100
+        assert client.summary["failures"] == 0
+        assert _between(client.calls[-1], client.summary) <= 5
+        # 3 of a call's 5 spans are the client's.
+        drops = client.events("spans dropped")
+        assert drops[-1]["dropped_in_all"] == 300
+        assert len(drops) <= 2
+        assert await server.stop() == 0
+
+
+async def test_a_zipkin_that_comes_up_late_gets_the_spans_of_the_calls_before(run_dir: Path, etcd: Etcd) -> None:
+    zipkin = Zipkin(run_dir)
+    async with BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector):
+        client = BookClient(run_dir, "--calls", "0", "--interval", "1s", etcd=etcd.address, zipkin=zipkin.collector)
+        async with client:
+            first = await client.wait_event("call")
+            async with zipkin:
+                assert len(await zipkin.wait_trace(first["trace_id"], 5)) == 5
+                assert await client.stop() == 0
+
+
+def _between(earlier: dict[str, Any], later: dict[str, Any]) -> float:
+    first, last = (datetime.fromisoformat(entry["timestamp"]) for entry in (earlier, later))
+    return (last - first).total_seconds()
