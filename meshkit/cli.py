@@ -6,7 +6,6 @@ error and exit code 2.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -139,8 +138,6 @@ def run(command: click.Command, prefix: str) -> NoReturn:
         command: returns its exit code, None for 0.
         prefix: of the environment variables, e.g. `BOOK_SERVER`.
     """
-    # What gRPC's core has to say, it says to Python as well: as statuses and errors.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         code = command.main(auto_envvar_prefix=prefix, standalone_mode=False)
     except click.UsageError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from meshkit.address import parse_address
 from meshkit.registrar import Registrar
 
 __all__ = ["MAX_MESSAGE_BYTES", "serving", "stop_signal"]
@@ -71,10 +73,8 @@ async def serving(
     reflection.enable_server_reflection((*services, *own), server)
     names = ("", *services)
     await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.NOT_SERVING)
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {listen}: is the port taken?") from error
+    _try_to_bind(listen)
+    port = server.add_insecure_port(listen)
     await server.start()
     log.info("listening", listen=listen, port=port)
     readiness: asyncio.Task[None] | None = None
@@ -97,6 +97,15 @@ async def serving(
                 await asyncio.sleep(drain)
         await server.stop(grace)
         log.info("stopped")
+
+
+def _try_to_bind(listen: str) -> None:
+    """Fail with the reason, where gRPC would only say that it failed and log the rest past everybody."""
+    host, port = parse_address(listen)
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
 
 
 async def _announce_ready(

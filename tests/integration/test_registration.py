@@ -177,7 +177,7 @@ async def test_a_taken_port_is_one_line_and_exit_code_1_and_no_key(
     server.spawn()
     assert await server.wait() == 1
     lines = [line for line in server.output().splitlines() if not line.startswith("{")]
-    assert lines == [f"book-server: cannot listen on {server.address}: is the port taken?"]
+    assert lines == [f"book-server: cannot listen on {server.address}: Address already in use"]
     assert (await etcd_client.list(PREFIX)).items == ()
 
 
