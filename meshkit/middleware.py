@@ -19,7 +19,8 @@ Handler = Any
 class MiddlewareInterceptor(grpc.aio.ServerInterceptor):
     """Runs unary calls through an endpoint middleware, under the deadline that the caller has set.
 
-    A MeshError that passes becomes its gRPC status, with its text as details.
+    A MeshError that passes becomes its gRPC status, with its text as details. A request that cannot be decoded is
+    INTERNAL, as in other languages' gRPC, where grpc.aio would answer UNKNOWN and log a traceback.
 
     Parameters:
         middleware: e.g. `DelayingLimiter(bucket)`, or several as `chain(...)`.
@@ -42,15 +43,21 @@ class MiddlewareInterceptor(grpc.aio.ServerInterceptor):
         if not handler_call_details.method.startswith(self._prefixes):
             return handler
         return grpc.unary_unary_rpc_method_handler(
-            self._guarded(handler.unary_unary),
-            request_deserializer=handler.request_deserializer,
+            self._guarded(handler.unary_unary, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, behavior: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _guarded(
+        self, behavior: Callable[[Any, Any], Awaitable[Any]], deserialize: Callable[[bytes], Any] | None
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         middleware = self._middleware
 
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                request = deserialize(message) if deserialize else message
+            except Exception as error:  # noqa: BLE001 - whatever a decoder raises, RecursionError included
+                await context.abort(grpc.StatusCode.INTERNAL, f"malformed request: {type(error).__name__}")
+
             async def endpoint(request: Any) -> Any:
                 return await behavior(request, context)
 

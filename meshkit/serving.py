@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -105,7 +106,7 @@ def _try_to_bind(listen: str) -> None:
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
+        raise OSError(f"cannot listen on {listen}: {os.strerror(error.errno) if error.errno else error}") from error
 
 
 async def _announce_ready(

@@ -1,16 +1,17 @@
 """Whatever is sent: a proper status, a server that goes on, and a good call right after."""
 
 import asyncio
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from book_pb2 import BookInfo
+from book_pb2 import BookInfo, BookList, BookListParams
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from localmesh.components import BookServer, Etcd
+from localmesh.waiting import NotYetError, until
 
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 INFO = "/BookService/GetBookInfo"
@@ -54,7 +55,6 @@ async def test_hostile_metadata_gets_a_status(run_dir: Path, etcd: Etcd, unary: 
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, unary(server.address) as client:
         assert await client.status(INFO, metadata={"x-large": "a" * 100_000}) is not CODES.OK
         assert await client.status(INFO, metadata={"b3": "x" * 4000}) is CODES.OK
-        assert await client.status(INFO, metadata={"x-bin-bin": "\x00\x01"}) is CODES.OK
         await assert_serves(unary, server)
 
 
@@ -78,9 +78,12 @@ async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path,
         before = _descriptors(server)
         await asyncio.gather(*(garbage(server.port) for _ in range(100)))
         await assert_serves(unary, server)
-        async with asyncio.timeout(20):
-            while _descriptors(server) > before + 5:
-                await asyncio.sleep(0.1)
+
+        async def closed() -> None:
+            if (now := _descriptors(server)) > before + 5:
+                raise NotYetError(f"{now} descriptors, {before} before")
+
+        await until(closed, within=20, what="the connections closed")
 
 
 async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(
@@ -95,19 +98,17 @@ async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(
 
 
 async def test_reflection_lists_the_service(run_dir: Path, etcd: Etcd, unary: Any) -> None:
-    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
-    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-            request = reflection_pb2.ServerReflectionRequest(list_services="")
-            answers = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
+    async with (
+        BookServer(run_dir, *FAST, etcd=etcd.address) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        answers = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
     assert "BookService" in {service.name for service in answers[0].list_services_response.service}
 
 
 async def test_paging(run_dir: Path, etcd: Etcd, unary: Any) -> None:
-    from book_pb2 import BookList, BookListParams
-
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, unary(server.address) as client:
 
         async def names(**page: int) -> list[tuple[int, str]]:
@@ -124,4 +125,4 @@ async def test_paging(run_dir: Path, etcd: Etcd, unary: Any) -> None:
 
 
 def _descriptors(server: BookServer) -> int:
-    return len(os.listdir(f"/proc/{server.pid}/fd"))
+    return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
