@@ -1,0 +1,129 @@
+"""`python -m localmesh demo` as a user runs it: what it prints, and that nothing of it stays behind."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from localmesh.http import request_json
+from localmesh.waiting import NotYetError, until
+
+COMMAND = [sys.executable, "-m", "localmesh", "demo"]
+
+
+@contextmanager
+def demo(log: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen([*COMMAND, *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, by /proc."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        children = [child for child, its_parent in parents.items() if its_parent == parent]
+        found += children
+        todo += children
+    return found
+
+
+async def all_gone(pids: list[int]) -> None:
+    def alive(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    async def probe() -> None:
+        if left := [pid for pid in pids if alive(pid)]:
+            raise NotYetError(str(left))
+
+    await until(probe, within=20, what="the demo's processes gone")
+
+
+async def wait_for(log: Path, text: str, *, within: float = 90) -> None:
+    async def probe() -> None:
+        if text not in log.read_text():
+            raise NotYetError(log.read_text())
+
+    await until(probe, within=within, what=f"{text!r} in the output")
+
+
+async def test_it_shows_calls_counts_latencies_and_the_slowest_trace(run_dir: Path) -> None:
+    log = run_dir / "out"
+    with demo(log, "--calls", "4", "--replicas", "2", "--rate", "50", "--no-stay") as process:
+        await wait_for(log, "/zipkin/traces/")
+        assert process.wait(timeout=60) == 0
+    text = log.read_text()
+    assert len(re.findall(r"call \d  127\.0\.0\.1:\d+ +ok", text)) == 4
+    assert re.findall(r"127\.0\.0\.1:\d+ +2\n", re.sub(r" +\n", "\n", text))
+    assert "4 calls, 0 failures" in text
+    assert re.search(r"latency p50 .* ms, p90 .* ms, p99 .* ms", text)
+    assert re.search(r"trace [0-9a-f]{32}: 5 spans", text)
+    assert text.count("━") > 10
+    assert "127.0.0.1:2379" in text or "port 2379 is taken" in text
+
+
+async def test_it_stays_up_until_ctrl_c_and_then_leaves_nothing(run_dir: Path) -> None:
+    log = run_dir / "out"
+    with demo(log, "--calls", "2", "--rate", "50", "--stay") as process:
+        await wait_for(log, "Ctrl-C ends it.")
+        url, trace_id = re.findall(r"in Zipkin: (http://\S+)/zipkin/traces/(\w+)", log.read_text())[0]
+        assert len(await request_json(f"{url}/api/v2/trace/{trace_id}")) == 5
+        parts = descendants(process.pid)
+        assert len(parts) >= 5
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    await all_gone(parts)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+async def test_whatever_ends_it_no_process_stays_behind(run_dir: Path, number: signal.Signals) -> None:
+    log = run_dir / "out"
+    with demo(log, "--calls", "1000") as process:
+        await wait_for(log, "call    2")
+        parts = descendants(process.pid)
+        assert len(parts) >= 6
+        process.send_signal(number)
+        status = process.wait(timeout=30)
+        assert status == (-signal.SIGKILL if number is signal.SIGKILL else 130)
+    await all_gone(parts)
+    assert "Traceback" not in log.read_text()
+
+
+async def test_taken_ports_are_said_and_others_used(run_dir: Path) -> None:
+    log = run_dir / "out"
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 50051))
+            taken.listen()
+        except OSError:
+            pass  # Somebody else has it: as good.
+        with demo(log, "--calls", "1", "--replicas", "1", "--no-stay") as process:
+            assert process.wait(timeout=90) == 0
+    assert re.search(r"port 50051 is taken: book-server 1 takes \d+", log.read_text())
+
+
+def test_bad_flags_are_refused() -> None:
+    done = subprocess.run([*COMMAND, "--replicas", "0"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "--replicas" in done.stderr
