@@ -4,7 +4,7 @@
     client   HystrixBreaker → Retry → RoundRobin → Endpointer(Instancer) → channel with TracingClientInterceptor
 
 Everything that wraps a call is a middleware (`meshkit.endpoint`), everything with a lifetime an async context
-manager, and time, randomness and etcd come in through parameters. docs/toolkit.md has a whole service.
+manager, and time, randomness and etcd come in through parameters. docs/greeter.py is a whole service and its client.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from meshkit.tracing import (
     root_span,
     trace_id_of,
     tracer_provider,
+    tracing,
 )
 
 __all__ = [
@@ -102,5 +103,6 @@ __all__ = [
     "stop_signal",
     "trace_id_of",
     "tracer_provider",
+    "tracing",
     "within",
 ]

@@ -44,8 +44,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 @asynccontextmanager
 async def serving(
     add_services: Callable[[grpc.aio.Server], None],
-    *,
     services: Sequence[str],
+    *,
     listen: str,
     registrar: Registrar | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),

@@ -6,7 +6,7 @@ from meshkit.tracing.b3 import B3Propagator, b3_sampler
 from meshkit.tracing.client import TracingClientInterceptor
 from meshkit.tracing.encoder import SpanEncoder
 from meshkit.tracing.processor import ResendingSpanProcessor, SpanCounts
-from meshkit.tracing.provider import tracer_provider, zipkin_exporter
+from meshkit.tracing.provider import tracer_provider, tracing, zipkin_exporter
 from meshkit.tracing.server import TracingServerInterceptor
 from meshkit.tracing.spans import root_span, trace_id_of
 
@@ -21,5 +21,6 @@ __all__ = [
     "root_span",
     "trace_id_of",
     "tracer_provider",
+    "tracing",
     "zipkin_exporter",
 ]

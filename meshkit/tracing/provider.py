@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import requests
 from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Tracer
 
 from meshkit.address import parse_address
 from meshkit.tracing.b3 import b3_sampler
 from meshkit.tracing.encoder import SpanEncoder
 from meshkit.tracing.processor import ResendingSpanProcessor
 
-__all__ = ["CollectorUnavailableError", "tracer_provider", "zipkin_exporter"]
+__all__ = ["CollectorUnavailableError", "tracer_provider", "tracing", "zipkin_exporter"]
 
 # Seconds to connect, and to wait for the answer.
 TIMEOUT = (1.0, 2.0)
@@ -51,8 +54,7 @@ def tracer_provider(
             propagated, not sent.
         exporter: instead of Zipkin's, e.g. an OTLP exporter or, in tests, one that keeps spans in memory.
 
-    Call its `shutdown()` at the end, in a thread (`await asyncio.to_thread(provider.shutdown)`): it sends what is
-    left, within 4 s.
+    Its `shutdown()` sends what is left, within 4 s, and blocks meanwhile; `tracing` sees to that.
     """
     provider = TracerProvider(sampler=b3_sampler(), resource=Resource({SERVICE_NAME: service}), shutdown_on_exit=False)
     if exporter is None and zipkin is not None:
@@ -60,6 +62,21 @@ def tracer_provider(
     if exporter is not None:
         provider.add_span_processor(ResendingSpanProcessor(exporter))
     return provider
+
+
+@asynccontextmanager
+async def tracing(
+    service: str, *, address: str | None = None, zipkin: str | None = None, exporter: SpanExporter | None = None
+) -> AsyncIterator[Tracer]:
+    """Trace while the body runs: a tracer of a provider of its own, which sends what is left at the end.
+
+    See `tracer_provider` for the parameters.
+    """
+    provider = tracer_provider(service, address=address, zipkin=zipkin, exporter=exporter)
+    try:
+        yield provider.get_tracer("meshkit")
+    finally:
+        await asyncio.to_thread(provider.shutdown)
 
 
 def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> SpanExporter:

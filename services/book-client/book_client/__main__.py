@@ -32,7 +32,7 @@ from meshkit import (
     root_span,
     stop_signal,
     trace_id_of,
-    tracer_provider,
+    tracing,
 )
 from meshkit.cli import DURATION, mesh_options, run
 from meshkit.logs import LogFormat
@@ -91,12 +91,11 @@ def command(**flags: Any) -> int:
 
 async def call_books(settings: Settings) -> int:
     """Make the calls and say how they went; the exit code."""
-    provider = tracer_provider("book-client", address=_own_ip(settings.etcd[0]), zipkin=settings.zipkin)
-    tracer = provider.get_tracer("meshkit")
     tally = Tally()
     try:
         with stop_signal() as stop:
             async with (
+                tracing("book-client", address=_own_ip(settings.etcd[0]), zipkin=settings.zipkin) as tracer,
                 EtcdClient(settings.etcd) as etcd,
                 Instancer(etcd, settings.etcd_prefix) as instancer,
                 Endpointer(instancer, instance_factory(tracer)) as endpointer,
@@ -122,7 +121,6 @@ async def call_books(settings: Settings) -> int:
                     for _ in range(min(settings.concurrency, settings.calls or settings.concurrency)):
                         workers.create_task(caller.work(numbers))
     finally:
-        await asyncio.to_thread(provider.shutdown)
         _log_summary(tally, settings.log_format)
     return 1 if tally.failures else 0
 

@@ -21,7 +21,7 @@ from meshkit import (
     configure_logging,
     serving,
     stop_signal,
-    tracer_provider,
+    tracing,
 )
 from meshkit.cli import ADDRESS, DURATION, mesh_options, run
 from meshkit.logs import LogFormat
@@ -73,34 +73,28 @@ def command(**flags: Any) -> int:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM."""
-    provider = tracer_provider("book-server", address=settings.advertise, zipkin=settings.zipkin)
     limiter = DelayingLimiter(TokenBucket(settings.rate, settings.burst)) if settings.rate else None
     books = BookService(settings.max_list_latency, settings.max_info_latency)
-    try:
-        with stop_signal() as stop:
-            async with (
-                EtcdClient(settings.etcd) as etcd,
-                serving(
-                    lambda server: add_BookServiceServicer_to_server(books, server),
-                    services=[SERVICE],
-                    listen=settings.listen,
-                    registrar=Registrar(
-                        etcd,
-                        key=settings.etcd_prefix + settings.advertise,
-                        value=settings.advertise,
-                        ttl=settings.lease_ttl,
-                    ),
-                    interceptors=[
-                        TracingServerInterceptor(provider.get_tracer("meshkit"), [SERVICE]),
-                        MiddlewareInterceptor(limiter, [SERVICE]),
-                    ],
-                    drain=settings.drain,
-                    grace=settings.grace,
+    with stop_signal() as stop:
+        async with (
+            tracing("book-server", address=settings.advertise, zipkin=settings.zipkin) as tracer,
+            EtcdClient(settings.etcd) as etcd,
+            serving(
+                lambda server: add_BookServiceServicer_to_server(books, server),
+                services=[SERVICE],
+                listen=settings.listen,
+                registrar=Registrar(
+                    etcd,
+                    key=settings.etcd_prefix + settings.advertise,
+                    value=settings.advertise,
+                    ttl=settings.lease_ttl,
                 ),
-            ):
-                await stop.wait()
-    finally:
-        await asyncio.to_thread(provider.shutdown)
+                interceptors=[TracingServerInterceptor(tracer, [SERVICE]), MiddlewareInterceptor(limiter, [SERVICE])],
+                drain=settings.drain,
+                grace=settings.grace,
+            ),
+        ):
+            await stop.wait()
 
 
 def main() -> None:

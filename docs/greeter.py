@@ -1,0 +1,56 @@
+"""A service of one's own in the mesh: `greeter.py serve 6001`, `greeter.py serve 6002`, then `greeter.py call 9`."""
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+
+import grpc
+from google.protobuf.wrappers_pb2 import StringValue
+
+import meshkit as mesh
+
+ETCD, ZIPKIN = "127.0.0.1:2379", "http://127.0.0.1:9411/api/v2/spans"
+PREFIX, SERVICE = "/services/greeter/", "Greeter"
+
+
+async def greet(request: StringValue, context) -> StringValue:
+    return StringValue(value=f"Hello {request.value}")
+
+
+def add_greeter(server):
+    decode, encode = StringValue.FromString, StringValue.SerializeToString
+    method = grpc.unary_unary_rpc_method_handler(greet, request_deserializer=decode, response_serializer=encode)
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Greet": method})])
+
+
+async def serve(address: str) -> None:
+    limiter = mesh.DelayingLimiter(mesh.TokenBucket(rate=100, burst=10))
+    with mesh.stop_signal() as stop:
+        async with mesh.tracing("greeter", address=address, zipkin=ZIPKIN) as tracer, mesh.EtcdClient([ETCD]) as etcd:
+            registrar = mesh.Registrar(etcd, key=PREFIX + address, value=address)
+            guards = [mesh.TracingServerInterceptor(tracer, [SERVICE]), mesh.MiddlewareInterceptor(limiter, [SERVICE])]
+            async with mesh.serving(add_greeter, [SERVICE], listen=address, registrar=registrar, interceptors=guards):
+                await stop.wait()
+
+
+async def call(times: int) -> None:
+    @asynccontextmanager
+    async def connect(instance: str):
+        async with mesh.instance_channel(instance, tracer) as channel:
+            greet = channel.unary_unary("/Greeter/Greet", StringValue.SerializeToString, StringValue.FromString)
+            yield lambda name: greet(StringValue(value=name), timeout=mesh.remaining())
+
+    async with (
+        mesh.tracing("greeter-client", zipkin=ZIPKIN) as tracer,
+        mesh.EtcdClient([ETCD]) as etcd,
+        mesh.Instancer(etcd, PREFIX) as instancer,
+        mesh.Endpointer(instancer, connect) as endpointer,
+    ):
+        await endpointer.wait_endpoints()
+        greeter = mesh.HystrixBreaker("greeter")(mesh.Retry(mesh.RoundRobin(endpointer), attempts=3, timeout=1))
+        for number in range(times):
+            with mesh.root_span(tracer, "greeting") as span:
+                print((await greeter(f"caller {number}")).value, mesh.trace_id_of(span))
+
+
+asyncio.run(serve(f"127.0.0.1:{sys.argv[2]}") if sys.argv[1] == "serve" else call(int(sys.argv[2])))
