@@ -55,7 +55,7 @@ async def _interruptible(demo: Awaitable[int]) -> int:
     task = asyncio.ensure_future(demo)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             loop.add_signal_handler(number, task.cancel)
     return await task
 
