@@ -36,7 +36,7 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 .PHONY: test
 test: setup ## everything: lint, format, types, generated code, then unit and integration tests
 	@$(MAKE) --no-print-directory lint types proto-check
-	@$(BIN)/python -m pytest tests/unit tests/integration
+	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults
 
 .PHONY: unit
 unit: venv ## the unit tests: no port, no sleep, seconds
@@ -44,7 +44,11 @@ unit: venv ## the unit tests: no port, no sleep, seconds
 
 .PHONY: integration
 integration: setup ## the integration tests: they start a real etcd and a real Zipkin on free ports
-	@$(BIN)/python -m pytest tests/integration
+	@$(BIN)/python -m pytest tests/integration --ignore=tests/integration/faults
+
+.PHONY: faults
+faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
+	@$(BIN)/python -m pytest tests/integration/faults -n $(or $(WORKERS),4)
 
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
