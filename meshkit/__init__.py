@@ -33,10 +33,11 @@ from meshkit.errors import (
     WatchCanceledError,
     status_of,
 )
-from meshkit.etcd import Etcd, EtcdClient
+from meshkit.etcd import Etcd, EtcdClient, EtcdLogin
 from meshkit.instancer import InstanceChange, Instancer, Observer
 from meshkit.logs import configure_logging
 from meshkit.middleware import MiddlewareInterceptor
+from meshkit.pem import PemFiles
 from meshkit.ratelimit import DelayingLimiter, ErroringLimiter, TokenBucket
 from meshkit.registrar import Registrar
 from meshkit.retry import Retry, is_retryable
@@ -64,6 +65,7 @@ __all__ = [
     "Etcd",
     "EtcdClient",
     "EtcdError",
+    "EtcdLogin",
     "Factory",
     "FailedAttempt",
     "HystrixBreaker",
@@ -78,6 +80,7 @@ __all__ = [
     "MiddlewareInterceptor",
     "NoEndpointsError",
     "Observer",
+    "PemFiles",
     "Random",
     "RateLimitedError",
     "RefusedError",

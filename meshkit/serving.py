@@ -91,11 +91,8 @@ async def serving(
                 await readiness
         log.info("leaving", drain=drain, grace=grace)
         await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.NOT_SERVING)
-        if registrar is not None:
-            was_visible = registrar.registered
-            await registrar.deregister()
-            if was_visible:
-                await asyncio.sleep(drain)
+        if registrar is not None and await registrar.deregister():
+            await asyncio.sleep(drain)
         await server.stop(grace)
         log.info("stopped")
 

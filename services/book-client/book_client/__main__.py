@@ -20,7 +20,6 @@ from book_client.tally import Tally
 from meshkit import (
     Endpoint,
     Endpointer,
-    EtcdClient,
     HystrixBreaker,
     Instancer,
     MeshError,
@@ -34,7 +33,7 @@ from meshkit import (
     trace_id_of,
     tracing,
 )
-from meshkit.cli import DURATION, mesh_options, run
+from meshkit.cli import DURATION, EtcdAccess, mesh_options, run
 from meshkit.logs import LogFormat
 
 log = structlog.stdlib.get_logger("book-client")
@@ -47,10 +46,11 @@ PAUSE_AFTER_REFUSAL = 0.1
 class Settings:
     """The flags; durations in seconds."""
 
-    etcd: tuple[str, ...]
+    etcd: EtcdAccess
     etcd_prefix: str
     zipkin: str | None
     log_format: LogFormat
+    invalidate_after: float
     calls: int
     interval: float
     concurrency: int
@@ -65,6 +65,7 @@ class Settings:
 
 @click.command("book-client", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @mesh_options("/services/book/")
+@click.option("--invalidate-after", type=DURATION, default="0s", help="Of etcd's absence: call nobody; 0s: never.")
 @click.option("--calls", type=click.IntRange(0), default=30, help="How many; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1, help="Calls at a time.")
@@ -95,9 +96,9 @@ async def call_books(settings: Settings) -> int:
     try:
         with stop_signal() as stop:
             async with (
-                tracing("book-client", address=_own_ip(settings.etcd[0]), zipkin=settings.zipkin) as tracer,
-                EtcdClient(settings.etcd) as etcd,
-                Instancer(etcd, settings.etcd_prefix) as instancer,
+                tracing("book-client", address=_own_ip(settings.etcd.endpoints[0]), zipkin=settings.zipkin) as tracer,
+                settings.etcd.client() as etcd,
+                Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,
                 Endpointer(instancer, instance_factory(tracer)) as endpointer,
             ):
                 breaker = HystrixBreaker(

@@ -13,7 +13,6 @@ from book_pb2_grpc import add_BookServiceServicer_to_server
 from book_server.books import SERVICE, BookService
 from meshkit import (
     DelayingLimiter,
-    EtcdClient,
     MiddlewareInterceptor,
     Registrar,
     TokenBucket,
@@ -23,7 +22,7 @@ from meshkit import (
     stop_signal,
     tracing,
 )
-from meshkit.cli import ADDRESS, DURATION, mesh_options, run
+from meshkit.cli import ADDRESS, DURATION, EtcdAccess, mesh_options, run
 from meshkit.logs import LogFormat
 
 log = structlog.stdlib.get_logger("book-server")
@@ -35,7 +34,7 @@ class Settings:
 
     listen: str
     advertise: str
-    etcd: tuple[str, ...]
+    etcd: EtcdAccess
     etcd_prefix: str
     lease_ttl: int
     zipkin: str | None
@@ -78,7 +77,7 @@ async def serve(settings: Settings) -> None:
     with stop_signal() as stop:
         async with (
             tracing("book-server", address=settings.advertise, zipkin=settings.zipkin) as tracer,
-            EtcdClient(settings.etcd) as etcd,
+            settings.etcd.client() as etcd,
             serving(
                 lambda server: add_BookServiceServicer_to_server(books, server),
                 services=[SERVICE],
