@@ -122,6 +122,7 @@ Command = Callable[..., Any]
 
 
 FILE = click.Path(path_type=Path)
+ETCD_FLAGS = ("etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def with_access(**flags: Any) -> Any:
-            names = ("etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
-            return command(etcd=_etcd_access(*(flags.pop(name) for name in names)), **flags)
+            access = {name: flags.pop(name) for name in tuple(flags) if name in ETCD_FLAGS}
+            return command(etcd=_etcd_access(**access), **flags)
 
         decorated: Command = with_access
         for option in reversed(options):
@@ -171,19 +172,20 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
 
 
 def _etcd_access(
-    endpoints: tuple[str, ...],
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
-    user: str | None,
-    password_file: Path | None,
+    *,
+    etcd: tuple[str, ...],
+    etcd_ca: Path | None,
+    etcd_cert: Path | None,
+    etcd_key: Path | None,
+    etcd_user: str | None,
+    etcd_password_file: Path | None,
 ) -> EtcdAccess:
-    if (cert is None) != (key is None) or (cert is not None and ca is None):
+    if (etcd_cert is None) != (etcd_key is None) or (etcd_cert is not None and etcd_ca is None):
         raise click.UsageError("--etcd-cert and --etcd-key go together, and with --etcd-ca")
-    if (user is None) != (password_file is None):
+    if (etcd_user is None) != (etcd_password_file is None):
         raise click.UsageError("--etcd-user and --etcd-password-file go together")
-    tls = PemFiles(ca, cert, key) if ca is not None else None
-    login = EtcdLogin(user, password_file) if user is not None and password_file is not None else None
+    tls = PemFiles(etcd_ca, etcd_cert, etcd_key) if etcd_ca is not None else None
+    login = EtcdLogin(etcd_user, etcd_password_file) if etcd_user and etcd_password_file else None
     try:
         if tls is not None:
             tls.read()
@@ -191,7 +193,7 @@ def _etcd_access(
             login.password()
     except ValueError as error:
         raise click.UsageError(f"etcd: {error}") from error
-    return EtcdAccess(endpoints, tls, login)
+    return EtcdAccess(etcd, tls, login)
 
 
 def log_format_option(command: Command) -> Command:
