@@ -164,16 +164,16 @@ async def test_1000_looks_at_starting_and_stopping_servers_find_no_key_whose_por
 async def test_a_successor_that_took_over_the_key_keeps_it_when_the_old_one_leaves(
     run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
 ) -> None:
-    async with BookServer(run_dir, *SERVER, etcd=etcd.address) as old:
-        async with BookServer(run_dir, *SERVER, "--advertise", old.address, etcd=etcd.address):
-            (successors,) = (await items(etcd_client)).values()
-            await old.wait_event("key belongs to a successor, waiting")
-            assert await old.stop() == 0
-            missing = await last_missing(etcd_client, {old.address}, during=TTL + 2)
-            (kept,) = (await items(etcd_client)).values()
-            assert kept.lease == successors.lease
-            assert missing == 0
-            figure(f"missing {missing:.2f} s in {TTL + 2} s after the old one's end")
+    old = BookServer(run_dir, *SERVER, etcd=etcd.address)
+    async with old, BookServer(run_dir, *SERVER, "--advertise", old.address, etcd=etcd.address):
+        (successors,) = (await items(etcd_client)).values()
+        await old.wait_event("key belongs to a successor, waiting")
+        assert await old.stop() == 0
+        missing = await last_missing(etcd_client, {old.address}, during=TTL + 2)
+        (kept,) = (await items(etcd_client)).values()
+        assert kept.lease == successors.lease
+        assert missing == 0
+        figure(f"missing {missing:.2f} s in {TTL + 2} s after the old one's end")
 
 
 async def test_of_two_registrars_and_two_instancers_in_one_program_one_stops_alone(
