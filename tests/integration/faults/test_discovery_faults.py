@@ -52,13 +52,13 @@ class BetweenListAndWatch(EtcdClient):
 
 
 class Relay:
-    """A TCP relay before etcd, which can be cut."""
+    """A TCP relay before etcd, which can be cut, and refuse what comes then."""
 
     def __init__(self, port: int) -> None:
         self._to = port
         self._writers: set[asyncio.StreamWriter] = set()
         self.address = ""
-        self.cuts = 0
+        self.refusing = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -70,11 +70,13 @@ class Relay:
         self.cut()
 
     def cut(self) -> None:
-        self.cuts += 1
         for writer in self._writers:
             writer.transport.abort()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.transport.abort()
+            return
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._to)
         self._writers |= {writer, there_writer}
         await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer), return_exceptions=True)
@@ -162,7 +164,9 @@ async def test_a_watch_lost_10_times_in_a_row_is_there_again(
                 await etcd_client.put(PREFIX + "127.0.0.1:1", "127.0.0.1:1")
                 await compact(etcd, etcd_client)
             elif how == "refused":
+                relay.refusing = True
                 relay.cut()
+                asyncio.get_running_loop().call_later(0.3, setattr, relay, "refusing", False)
             else:
                 asyncio.get_running_loop().call_later(0.05, relay.cut)
 
