@@ -74,7 +74,9 @@ async def test_with_client_certificates_it_reconnects_and_takes_up_changed_files
         await wait_calls(client, 10)
         assert missing < 3
         assert failures(client) == []
-        figure(f"with files of a new authority: key seen {missing:.2f} s after etcd's return, 0 calls failed")
+        figure(
+            f"with files of a new authority: both programs back by themselves, key missing {missing:.2f} s after that, 0 calls failed"
+        )
 
 
 @pytest.mark.parametrize("wrong", ["expired", "missing", "another's key"])
@@ -102,7 +104,7 @@ def enable_login(etcd: Etcd) -> None:
         "user grant-role book book",
         "auth enable",
     ):
-        etcdctl = [TOOLS / "bin/etcdctl", "--endpoints", etcd.address, *command.split()]
+        etcdctl = [str(TOOLS / "bin/etcdctl"), "--endpoints", etcd.address, *command.split()]
         subprocess.run(etcdctl, capture_output=True, timeout=20, check=True)
 
 
@@ -143,7 +145,7 @@ async def test_with_a_login_whose_token_expires_it_logs_in_again(run_dir: Path, 
             await wait_calls(client, 10)
             assert missing < 3
             assert failures(client) == []
-            figure(f"{kind}: revoked key back after {there:.2f} s, seen {missing:.2f} s after etcd's return")
+            figure(f"{kind}: revoked key back after {there:.2f} s, missing {missing:.2f} s after an etcd restart")
 
 
 async def test_a_wrong_password_is_said_and_a_corrected_one_taken_up(run_dir: Path, figure: Figure) -> None:
