@@ -40,7 +40,7 @@ def began(call: dict[str, Any]) -> float:
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    ordered = sorted(values)
+    ordered: list[float] = sorted(values)
     return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
