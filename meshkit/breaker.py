@@ -182,9 +182,13 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         for listener in self._listeners:
             listener.before_call(self, func, *args, **kwargs)
         self._in_flight += 1
+        limit: asyncio.Timeout | None = None
         try:
-            async with asyncio.timeout(self._timeout) as limit:
+            if self._timeout is None:
                 result = await func(*args, **kwargs)
+            else:
+                async with asyncio.timeout(self._timeout) as limit:
+                    result = await func(*args, **kwargs)
         except asyncio.CancelledError:
             if deadline.passed():
                 self._record(generation, TimeoutError("the deadline has passed"))
@@ -192,8 +196,8 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
                 self._forget(generation)
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and limit.expired():
-                error = BreakerTimeoutError(f"breaker {self.name}: no answer within {self._timeout or 0:g} s")
+            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
+                error = BreakerTimeoutError(f"breaker {self.name}: no answer within {self._timeout:g} s")
             self._record(generation, error if self._is_failure(error) else None)
             raise error  # noqa: TRY201 - it may be the one made here
         else:
@@ -271,9 +275,10 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
                 self.close()
             return
         self._counts.add(failed=failed)
-        calls, failures = self._counts.totals()
-        if failed and calls >= self._request_volume and failures * 100 >= self._error_percent * calls:
-            self.open()
+        if failed:
+            calls, failures = self._counts.totals()
+            if calls >= self._request_volume and failures * 100 >= self._error_percent * calls:
+                self.open()
 
     def _forget(self, generation: int) -> None:
         """The caller gave up; where that was the probe, let the next call be it."""

@@ -9,10 +9,13 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from book_pb2 import BookInfoParams
+from book_pb2_grpc import BookServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.ports import free_port
+from localmesh.waiting import NotYetError, until
 from tests.integration.faults.replicas import FAST, ended
 
 Figure = Callable[[str], None]
@@ -149,6 +152,39 @@ async def test_27_a_peer_with_the_wrong_certificate_is_refused_and_the_error_say
         log = server.output()
         assert not logged_by_the_server or any(words in log for words in logged_by_the_server.split("|")), log
         assert await server.stop() == 0
+
+
+@pytest.mark.parametrize("whose", ["the server's", "the client's"])
+async def test_27_a_certificate_that_expires_meanwhile_is_refused_at_the_next_connection(
+    run_dir: Path, etcd: Etcd, ca: trustme.CA, whose: str, figure: Figure
+) -> None:
+    files = Files(run_dir / "server", ca, ca.issue_cert(NAME))
+    async with BookServer(run_dir, *FAST, *files.server_flags(), etcd=etcd.address) as server:
+        end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
+        client_leaf = ca.issue_cert("book-client", not_after=end if whose == "the client's" else None)
+        if whose == "the server's":
+            files.write(ca, ca.issue_cert(NAME, not_after=end))
+        chain = b"".join(part.bytes() for part in client_leaf.cert_chain_pems)
+        credentials = grpc.ssl_channel_credentials(ca.cert_pem.bytes(), client_leaf.private_key_pem.bytes(), chain)
+        options = (("grpc.ssl_target_name_override", NAME), ("grpc.use_local_subchannel_pool", 1))
+        good = 0
+
+        async def refused() -> str:
+            nonlocal good
+            async with grpc.aio.secure_channel(server.address, credentials, options=options) as channel:
+                try:
+                    await BookServiceStub(channel).GetBookInfo(BookInfoParams(book_id=1), timeout=5)
+                except grpc.aio.AioRpcError as error:
+                    return f"{error.code().name}: {error.details()}"
+                good += 1
+                raise NotYetError(f"{good} good calls")
+
+        error = await until(refused, within=20, what="the connection refused", every=0.2)
+        refused_at = datetime.now(UTC)
+    figure(f"{whose} taken {good} times, refused {(refused_at - end).total_seconds():.1f} s after its end")
+    assert good
+    assert error.startswith("UNAVAILABLE")
+    assert "certificate has expired" in (error if whose == "the server's" else server.output())
 
 
 def _unusable(folder: Path, ca: trustme.CA, case: str) -> tuple[Files, str]:
