@@ -291,9 +291,9 @@ def instance_breaker(
 ) -> HystrixBreaker:
     """A breaker for one instance of a service, as an Endpointer keeps them: whoever picks prefers the others.
 
-    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2 s, then 4 s at most, and closes after 3 good probes
-    in a row. So a replica that fails half of its calls gets little more than a probe every 4 s (of three coin flips
-    one in eight is passed), and one that has recovered is back within about 4 s. Each probe is a user's call, which a
+    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 5 s, and closes after 3 good probes
+    in a row. So a replica that fails half of its calls gets little more than a probe every 5 s (of three coin flips
+    one in eight is passed), and one that has recovered is back within about 5 s. Each probe is a user's call, which a
     Retry repeats elsewhere where it fails. Growing ejections are Envoy's outlier detection and gRPC's (proposal A50).
 
     Parameters:
@@ -306,7 +306,7 @@ def instance_breaker(
         "error_percent": 40,
         "request_volume": 5,
         "sleep_window": 1.0,
-        "max_sleep_window": 4.0,
+        "max_sleep_window": 5.0,
         "probes": 3,
         "max_concurrent": sys.maxsize,
     }

@@ -53,7 +53,7 @@ async def test_17_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within
     sick = SickServer(run_dir, etcd=etcd.address)
     servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(2)]
     async with servers[0], servers[1], sick:
-        client = BookClient(run_dir, *STEADY, *NO_BREAKER, etcd=etcd.address)
+        client = BookClient(run_dir, *STEADY, *NO_BREAKER, "--concurrency", "6", etcd=etcd.address)
         async with client:
             await client.wait_event("call", count=100)
             sick.fail(0.5)
