@@ -4,14 +4,19 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from structlog.testing import capture_logs
 
 from meshkit import (
     Backoff,
+    Endpointer,
     HystrixBreaker,
+    InstanceChange,
     InstanceEndpoint,
     NoEndpointsError,
     Random,
@@ -241,3 +246,26 @@ async def test_a_spent_budget_is_said_in_the_error() -> None:
     retry = Retry(RoundRobin(FixedEndpoints(a=failing(UNAVAILABLE))), budget=budget)
     with pytest.raises(RetryError, match="retry budget spent: #1 a UNAVAILABLE"):
         await retry(None)
+
+
+@fake_time
+async def test_an_ejection_is_noted_in_the_trace_of_the_call_that_led_to_it_and_logged_once() -> None:
+    class OneInstance:
+        def subscribe(self, observer: Any) -> Any:
+            observer(InstanceChange(frozenset({"a"}), frozenset()))
+            return lambda: None
+
+    @asynccontextmanager
+    async def factory(instance: str) -> Any:
+        yield failing(UNAVAILABLE)
+
+    with capture_logs() as logs:
+        async with Endpointer(OneInstance(), factory) as endpointer:
+            await endpointer.wait_endpoints()
+            with TracerProvider().get_tracer("test").start_as_current_span("call") as span:
+                for _ in range(20):
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await endpointer.endpoints[0](None)
+    assert isinstance(span, ReadableSpan)
+    assert [event.name for event in span.events] == ["instance ejected: a"]
+    assert [entry["event"] for entry in logs] == ["instance ejected"]
