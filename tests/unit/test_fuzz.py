@@ -6,19 +6,21 @@ import click
 import pytest
 from book_client.__main__ import command as book_client
 from book_server.__main__ import command as book_server
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 
 from meshkit import parse_address
 from meshkit.tracing.b3 import B3Propagator
 
+# Without limits of time: on a busy machine those would fail for no fault of the code.
+FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HEX = st.text("0123456789abcdefABCDEF", max_size=34)
 B3_VALUES = st.one_of(st.text(max_size=60), HEX, st.lists(HEX, min_size=1, max_size=5).map("-".join))
 B3_NAMES = ("b3", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled", "x-b3-flags")
 
 
-@settings(max_examples=500, deadline=None)
+@FUZZ
 @given(st.dictionaries(st.sampled_from(B3_NAMES), B3_VALUES))
 def test_any_b3_headers_give_a_span_context_that_goes_out_as_valid_headers(headers: Mapping[str, str]) -> None:
     propagator = B3Propagator()
@@ -45,7 +47,7 @@ WORDS = st.one_of(
 def test_any_flags_are_taken_or_refused_in_one_line_with_exit_code_2(command: click.Command) -> None:
     names = st.sampled_from([option for parameter in command.params for option in parameter.opts])
 
-    @settings(max_examples=500, deadline=None)
+    @FUZZ
     @given(st.lists(st.one_of(st.tuples(names, WORDS), st.tuples(WORDS)), max_size=4))
     def parse(flags: list[tuple[str, ...]]) -> None:
         refusals: list[click.UsageError] = []
@@ -61,7 +63,7 @@ def test_any_flags_are_taken_or_refused_in_one_line_with_exit_code_2(command: cl
     parse()
 
 
-@settings(max_examples=500, deadline=None)
+@FUZZ
 @given(st.text(max_size=60))
 def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
     try:
