@@ -105,6 +105,7 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         max_sleep_window: the sleep window doubles up to this, in seconds, each time that a probe fails or that the
             circuit opens within a `window` of its closing. Default: `sleep_window`, it never grows.
         probes: successful probes that close the circuit, one after the other, never two at a time. Default 1.
+        probation: calls after the closing of which one that fails opens it again at once. Default 0: none is.
         max_concurrent: calls in flight; more fail with MaxConcurrencyError, which counts as failure. Default 10.
         request_volume: calls in the window below which it never opens. Default 20.
         window: seconds that a call counts for. Default 10.
@@ -123,6 +124,7 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         sleep_window: float = 5.0,
         max_sleep_window: float | None = None,
         probes: int = 1,
+        probation: int = 0,
         max_concurrent: int = 10,
         request_volume: int = 20,
         window: float = 10.0,
@@ -145,6 +147,8 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         self._sleep_window = self._least_sleep_window = sleep_window
         self._max_sleep_window = sleep_window if max_sleep_window is None else max_sleep_window
         self._probes = probes
+        self._probation = probation
+        self._on_probation = 0
         self._passed = 0
         self._probing = False
         self._max_concurrent = max_concurrent
@@ -273,12 +277,17 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
                 self.open()
             elif self._passed >= self._probes:
                 self.close()
+                self._on_probation = self._probation
             return
         self._counts.add(failed=failed)
-        if failed:
-            calls, failures = self._counts.totals()
-            if calls >= self._request_volume and failures * 100 >= self._error_percent * calls:
-                self.open()
+        if failed and (self._on_probation or self._failing()):
+            self.open()
+        elif self._on_probation:
+            self._on_probation -= 1
+
+    def _failing(self) -> bool:
+        calls, failures = self._counts.totals()
+        return calls >= self._request_volume and failures * 100 >= self._error_percent * calls
 
     def _forget(self, generation: int) -> None:
         """The caller gave up; where that was the probe, let the next call be it."""
@@ -291,10 +300,11 @@ def instance_breaker(
 ) -> HystrixBreaker:
     """A breaker for one instance of a service, as an Endpointer keeps them: whoever picks prefers the others.
 
-    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 5 s, and closes after 3 good probes
-    in a row. So a replica that fails half of its calls gets little more than a probe every 5 s (of three coin flips
-    one in eight is passed), and one that has recovered is back within about 5 s. Each probe is a user's call, which a
-    Retry repeats elsewhere where it fails. Growing ejections are Envoy's outlier detection and gRPC's (proposal A50).
+    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 7 s, and closes after 3 good probes in a
+    row, on probation for 10 calls. So a replica that fails half of its calls gets about two calls every 7 s (of three
+    coin flips one in eight is passed), and one that has recovered is back within about 7 s. Each probe is a user's
+    call, which a Retry repeats elsewhere where it fails. Growing ejections are Envoy's outlier detection and gRPC's
+    (proposal A50).
 
     Parameters:
         instance: the breaker's name.
@@ -306,8 +316,9 @@ def instance_breaker(
         "error_percent": 40,
         "request_volume": 5,
         "sleep_window": 1.0,
-        "max_sleep_window": 5.0,
+        "max_sleep_window": 7.0,
         "probes": 3,
+        "probation": 10,
         "max_concurrent": sys.maxsize,
     }
     return HystrixBreaker(instance, listeners=listeners, **(defaults | options))

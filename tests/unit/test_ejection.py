@@ -48,7 +48,7 @@ class Coin:
     def __init__(self, share: float) -> None:
         self.share = share
         self.calls = 0
-        self._rng = random.Random(1)
+        self._rng = random.Random(2)
 
     async def __call__(self, _: Any) -> str:
         self.calls += 1
@@ -77,7 +77,7 @@ async def test_an_instance_that_fails_half_its_calls_keeps_2_percent_and_is_back
     made = await calls_for(60, retry)
     assert 0 < sick.calls <= 0.02 * made
     sick.share = 0
-    await calls_for(5, retry)
+    await calls_for(8, retry)
     sick.calls = 0
     made = await calls_for(10, retry)
     assert sick.calls == pytest.approx(made / 3, abs=1)
@@ -204,6 +204,25 @@ async def test_it_closes_after_the_wanted_number_of_probes_one_at_a_time() -> No
         await asyncio.sleep(0.05)
         assert not breaker.ready
         await probe
+    assert breaker.current_state == "closed"
+
+
+@fake_time
+async def test_on_probation_one_failure_opens_it_again() -> None:
+    breaker = HystrixBreaker("a", request_volume=4, error_percent=50, sleep_window=1, probation=3, clock=now)
+
+    async def calls(*endpoints: Any) -> None:
+        for endpoint in endpoints:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await breaker.call_async(endpoint, None)
+
+    good, bad = answering("book"), failing(UNAVAILABLE)
+    await calls(bad, bad, bad, bad)
+    await asyncio.sleep(1)
+    await calls(good, good, bad)
+    assert breaker.current_state == "open"
+    await asyncio.sleep(1)
+    await calls(good, good, good, good, bad)
     assert breaker.current_state == "closed"
 
 
