@@ -26,6 +26,7 @@ __all__ = [
     "ADDRESS",
     "ADDRESSES",
     "DURATION",
+    "PEM_FILE",
     "PREFIX",
     "ZIPKIN_URL",
     "EtcdAccess",
@@ -117,6 +118,7 @@ ADDRESS = Address()
 ADDRESSES = Addresses()
 PREFIX = Prefix()
 ZIPKIN_URL = ZipkinUrl()
+PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 Command = Callable[..., Any]
 

@@ -74,9 +74,7 @@ async def test_with_client_certificates_it_reconnects_and_takes_up_changed_files
         await wait_calls(client, 10)
         assert missing < 3
         assert failures(client) == []
-        figure(
-            f"with files of a new authority: both programs back by themselves, key missing {missing:.2f} s after that, 0 calls failed"
-        )
+        figure(f"files of a new authority taken up by both, key missing {missing:.2f} s after that, 0 calls failed")
 
 
 @pytest.mark.parametrize("wrong", ["expired", "missing", "another's key"])
