@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.integration.faults.sampling import (
     PREFIX,
     SERVER,
     TTL,
+    at,
     failures,
     items,
     last_missing,
@@ -103,12 +105,20 @@ async def test_a_killed_servers_key_ends_with_its_lease_and_calls_go_to_the_othe
     ):
         await wait_calls(client, 300)
         await victim.kill()
+        killed = time.time()
         gone = await wait_keys(etcd_client, {one.address, two.address}, within=TTL + 2)
         await wait_calls(client, 300)
         total, failed = len(client.calls), len(failures(client))
         retried = sum(call["attempts"] > 1 for call in client.calls)
-        figure(f"key gone after {gone:.2f} s; {failed} of {total} calls failed, {retried} were retried elsewhere")
+        after_kill = [
+            pick for pick in client.events("picked") if pick["instance"] == victim.address and at(pick) > killed
+        ]
+        figure(
+            f"key gone after {gone:.2f} s; {failed} of {total} calls failed, {retried} were retried elsewhere,"
+            f" the dead one was picked {len(after_kill)} times"
+        )
         assert failed <= total / 1000
+        assert len(after_kill) <= 1
 
 
 async def test_1000_looks_at_starting_and_stopping_servers_find_no_key_whose_port_refuses(
