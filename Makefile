@@ -50,6 +50,10 @@ integration: setup ## the integration tests: they start a real etcd and a real Z
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
 	@$(BIN)/python -m pytest tests/integration/faults -n $(or $(WORKERS),4)
 
+.PHONY: e2e
+e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; KEEP=1 TESTS= WORKERS=
+	@tests/e2e/run $(TESTS)
+
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
 	@$(BIN)/ruff check .

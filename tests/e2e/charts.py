@@ -16,7 +16,9 @@ PALETTE = (
 )
 FAILED, RETRIED, QUIET = "#e5484d", "#f2711c", "#8a94a3"
 MARKS = {"change": QUIET, "fault": FAILED, "recovery": "#2f9e6b"}
+SMALL = {"size": 12.5}
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif'
+LATENCIES = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
 # A call's row in a record.
 START, DURATION, INSTANCE, OUTCOME, ATTEMPTS = range(5)
 
@@ -42,18 +44,24 @@ def time_line(record: dict[str, Any]) -> Any:
             figure, names[instance], colour, [call for call in calls if call[INSTANCE] == instance], zero=zero, end=end
         )
     _add_exceptions(figure, calls, zero)
-    _add_marks(figure, record["marks"], zero, end)
+    storeys = _add_marks(figure, record["marks"], zero, end)
     figure.update_layout(
         barmode="stack",
         bargap=0,
-        height=430,
-        margin={"l": 62, "r": 16, "t": 66, "b": 76},
-        legend={"orientation": "h", "y": -0.13, "x": 0, "itemsizing": "constant", "title": {"text": "answered by  "}},
+        height=400 + 17 * storeys,
+        margin={"l": 62, "r": 16, "t": 12 + 17 * storeys, "b": 76},
+        legend={
+            "orientation": "h",
+            "y": -0.13,
+            "x": 0,
+            "itemsizing": "constant",
+            "title": {"text": "answered by  ", "font": SMALL},
+        },
         **_look(),
     )
     figure.update_xaxes(range=[-0.5, end + 0.5], ticksuffix=" s", showgrid=False)
-    figure.update_yaxes(title_text="calls a second", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title_text="latency, ms", type="log", dtick=1, row=2, col=1)
+    figure.update_yaxes(title={"text": "calls a second", "font": SMALL}, rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title={"text": "latency, ms", "font": SMALL}, type="log", tickvals=LATENCIES, row=2, col=1)
     return figure
 
 
@@ -104,7 +112,8 @@ def _add_exceptions(figure: Any, calls: list[Call], zero: float) -> None:
             )
 
 
-def _add_marks(figure: Any, marks: list[dict[str, Any]], zero: float, end: float) -> None:
+def _add_marks(figure: Any, marks: list[dict[str, Any]], zero: float, end: float) -> int:
+    """Draw the marks; returns how many storeys their labels take."""
     last_x = {0: -math.inf, 1: -math.inf, 2: -math.inf}
     shown = [mark for mark in marks if -0.5 <= mark["time"] - zero <= end + 0.5]
     for mark in shown:
@@ -143,6 +152,7 @@ def _add_marks(figure: Any, marks: list[dict[str, Any]], zero: float, end: float
                 layer="below",
                 line={"width": 0},
             )
+    return sum(until > -math.inf for until in last_x.values())
 
 
 def arrivals(rows: list[tuple[str, str, float, float]], bound: float) -> Any:

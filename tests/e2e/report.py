@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Test:
 def write_report(run_dir: Path, outcomes: Mapping[str, Outcome]) -> Path:
     """Write the page from each test's `record.json` below `run_dir`; a test without one has its outcome alone."""
     tests = [_test(name, outcome, run_dir / name / "record.json") for name, outcome in outcomes.items()]
-    tests.sort(key=lambda test: test.record.get("began", 0.0))
+    tests.sort(key=lambda test: test.record.get("began", math.inf))
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "report.txt").write_text(_text(tests))
     path = run_dir / "report.html"
