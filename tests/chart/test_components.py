@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from book_client.__main__ import command as client_command
@@ -256,7 +257,9 @@ def test_the_test_pod_runs_the_script_that_the_chart_holds(default: Rendered) ->
         ({"server.autoscaling.enabled": True}, ["uninstall demo"], ["server.replicas"]),
     ],
 )
-def test_the_notes_name_only_what_is_there(values: dict[str, Any], has: list[str], lacks: list[str], tmp_path: Path) -> None:
+def test_the_notes_name_only_what_is_there(
+    values: dict[str, Any], has: list[str], lacks: list[str], tmp_path: Path
+) -> None:
     # helm prints notes on installing only, so they are rendered as an object's text.
     chart = Path(shutil.copytree(CHART, tmp_path / "bookmesh"))
     notes = chart / "templates/NOTES.txt"
