@@ -54,13 +54,15 @@ class Rendered:
         return found[0]
 
     def pods(self) -> dict[str, Manifest]:
-        """By component: the pods' metadata and spec, wherever they are written."""
+        """By component: the pods' metadata and spec, wherever they are written; "sweep" is the one at uninstalling."""
         found = {}
         for manifest in self.of_kind("Deployment", "StatefulSet", "Job"):
             template = manifest["spec"]["template"]
             found[template["metadata"]["labels"]["app.kubernetes.io/component"]] = template
         for manifest in self.of_kind("Pod"):
-            found[manifest["metadata"]["labels"]["app.kubernetes.io/component"]] = manifest
+            found[{"test": "test", "post-delete": "sweep"}[manifest["metadata"]["annotations"]["helm.sh/hook"]]] = (
+                manifest
+            )
         return found
 
     def container(self, component: str) -> Manifest:

@@ -175,7 +175,7 @@ def test_three_etcd_members_without_volumes_are_refused() -> None:
 
 def test_an_etcd_and_a_zipkin_of_ones_own_take_the_place_of_the_bundled_ones() -> None:
     rendered = render(CHART / "ci/external-values.yaml")
-    assert set(rendered.pods()) == {"server", "client", "test"}
+    assert set(rendered.pods()) == {"server", "client", "test", "sweep"}
     assert rendered.of_kind("Service", "StatefulSet") == []
     for component, prefix in (("server", "BOOK_SERVER"), ("client", "BOOK_CLIENT"), ("test", "BOOK_CLIENT")):
         environment = rendered.environment(component)
@@ -223,14 +223,27 @@ def test_zipkin_can_have_a_fixed_node_port(default: Rendered) -> None:
     assert (spec["type"], spec["ports"][0]["nodePort"]) == ("NodePort", 30411)
 
 
-def test_the_test_pod_is_the_only_hook_so_that_its_logs_can_be_asked_for(default: Rendered) -> None:
+def test_the_test_pod_is_the_only_hook_of_helm_test_so_that_its_logs_can_be_asked_for(default: Rendered) -> None:
     hooks = [manifest for manifest in default.all if "helm.sh/hook" in manifest["metadata"].get("annotations", {})]
-    assert [hook["kind"] for hook in hooks] == ["Pod"]
-    assert hooks[0]["metadata"]["annotations"] == {
+    assert {hook["kind"] for hook in hooks} == {"Pod"}
+    test, sweep = (default.pods()[name] for name in ("test", "sweep"))
+    assert test["metadata"]["annotations"] == {
         "helm.sh/hook": "test",
         "helm.sh/hook-delete-policy": "before-hook-creation",
     }
-    assert hooks[0]["spec"]["activeDeadlineSeconds"] < 300
+    assert test["spec"]["activeDeadlineSeconds"] < 300
+    assert len(hooks) == 2
+    assert sweep["metadata"]["name"] == test["metadata"]["name"]
+
+
+def test_uninstalling_takes_the_test_pod_away_and_waits_at_most_half_a_minute_for_it(default: Rendered) -> None:
+    sweep = default.pods()["sweep"]
+    assert sweep["metadata"]["annotations"] == {
+        "helm.sh/hook": "post-delete",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded,hook-failed",
+    }
+    assert sweep["spec"]["activeDeadlineSeconds"] <= 30
+    assert sweep["spec"]["serviceAccountName"] == "default"
 
 
 def test_the_test_pod_runs_the_script_that_the_chart_holds(default: Rendered) -> None:
@@ -254,7 +267,7 @@ def test_the_test_pod_runs_the_script_that_the_chart_holds(default: Rendered) ->
             ["helm -n books test demo --logs"],
             ["logs ", "port-forward"],
         ),
-        ({"server.autoscaling.enabled": True}, ["uninstall demo"], ["server.replicas"]),
+        ({"server.autoscaling.enabled": True}, ["rollout status"], ["server.replicas"]),
     ],
 )
 def test_the_notes_name_only_what_is_there(
