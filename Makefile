@@ -34,8 +34,8 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 ##@ Check
 
 .PHONY: test
-test: setup ## everything: lint, format, types, generated code, then unit and integration tests
-	@$(MAKE) --no-print-directory lint types proto-check
+test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
+	@$(MAKE) --no-print-directory lint types proto-check chart-check
 	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults
 
 .PHONY: unit
@@ -61,7 +61,7 @@ lint: venv ## style and likely mistakes (ruff), formatting included
 
 .PHONY: types
 types: venv ## type hints (mypy, strict)
-	@$(BIN)/mypy $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
+	@$(BIN)/mypy deploy/helm/document_values.py deploy/helm/bookmesh/files/check.py $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 
 .PHONY: proto-check
 proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `make proto` generates
@@ -71,7 +71,17 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
 
+.PHONY: chart-check
+chart-check: venv ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
+	@[ -x .tools/bin/helm ] || $(BIN)/python -m toolchain helm
+	@$(BIN)/python deploy/helm/document_values.py --check
+	@$(BIN)/python -m pytest tests/chart -n 2 -q
+
 ##@ Change
+
+.PHONY: chart-docs
+chart-docs: venv ## write docs/values.md, the table of the chart's values, from the comments in values.yaml
+	@$(BIN)/python deploy/helm/document_values.py
 
 .PHONY: format
 format: venv ## format the code and repair what ruff can

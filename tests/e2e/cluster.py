@@ -80,7 +80,14 @@ class Cluster:
         """
         try:
             done = subprocess.run(
-                command, env=self._env, capture_output=True, text=True, timeout=within, check=False, input=stdin
+                command,
+                env=self._env,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=within,
+                check=False,
+                input=stdin,
             )
         except subprocess.TimeoutExpired as error:
             raise CommandError(f"{' '.join(command)}: not done after {within:g} s: {error.stderr!r}") from error
@@ -94,6 +101,7 @@ class Cluster:
         return subprocess.Popen(
             command,
             env=self._env,
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
