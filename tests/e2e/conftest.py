@@ -20,7 +20,7 @@ from tests.e2e.mesh import Mesh
 from tests.e2e.record import Record
 from tests.e2e.report import Outcome, write_report
 
-RUN_DIR = ROOT / ".run/e2e"
+RUN_DIR = Path(os.environ.get("BOOKMESH_E2E_RUN", ROOT / ".run/e2e"))
 
 _outcomes: dict[str, Outcome] = {}
 

@@ -11,6 +11,9 @@ from tests.e2e.cluster import Cluster
 
 __all__ = ["Line", "LogReader", "new_lines"]
 
+# What the kubelet writes instead of the log where the node is out of inotify instances.
+CANNOT_FOLLOW = "failed to create fsnotify watcher"
+
 Line = tuple[str, str]
 
 
@@ -75,6 +78,9 @@ class LogReader:
         try:
             last = self.lines[-1][0] if self.lines else ""
             for line in new_lines(_split(stream), last):
+                if CANNOT_FOLLOW in " ".join(line):
+                    # What the log held until now came before this: read it again and again instead.
+                    return
                 self.lines.append(line)
                 if self._stop.is_set():
                     return
