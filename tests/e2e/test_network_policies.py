@@ -45,7 +45,8 @@ def test_network_policies_let_nobody_in_but_those_who_must(mesh: Mesh) -> None:
 def start_pod(mesh: Mesh, name: str, program: str) -> None:
     """A pod of the client's image, as Pod Security `restricted` asks for, with labels that no policy knows."""
     values = json.dumps(mesh.values)
-    manifests = mesh.helm("template", mesh.release, str(CHART), "-f", "-", stdin=values)
+    version = mesh.cluster.json("/version")["gitVersion"]
+    manifests = mesh.helm("template", mesh.release, str(CHART), "--kube-version", version, "-f", "-", stdin=values)
     deployments: list[Any] = [item for item in yaml.safe_load_all(manifests) if item and item["kind"] == "Deployment"]
     client = next(item for item in deployments if item["metadata"]["name"] == f"{mesh.fullname}-client")
     spec = client["spec"]["template"]["spec"]
