@@ -10,7 +10,9 @@ import pytest
 
 from tests.e2e.mutations.catch import FOLDER, MUTANTS, Catch, Mutant, catch_in
 
-FAILED = """<testsuites><testsuite><testcase name="test_one"><failure message="AssertionError: 3 are broken:&#10;  call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans">code</failure></testcase></testsuite></testsuites>"""
+FAILED = """<testsuites><testsuite><testcase name="test_one">
+<failure message="3 are broken:&#10;  call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans">code</failure>
+</testcase></testsuite></testsuites>"""
 BROKE = {
     "without_propagation": """
 from opentelemetry import trace
