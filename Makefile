@@ -50,6 +50,10 @@ integration: setup ## the integration tests: they start a real etcd and a real Z
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
 	@$(BIN)/python -m pytest tests/integration/faults -n $(or $(WORKERS),4)
 
+.PHONY: soak
+soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
+	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
 	@$(BIN)/ruff check .
