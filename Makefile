@@ -54,6 +54,14 @@ faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints wha
 soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
 	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
+.PHONY: e2e
+e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; KEEP=1 TESTS= WORKERS=
+	@tests/e2e/run $(TESTS)
+
+.PHONY: e2e-mutations
+e2e-mutations: setup ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
+	@$(BIN)/python -m tests.e2e.mutations $(MUTANTS)
+
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
 	@$(BIN)/ruff check .

@@ -1,15 +1,19 @@
 """`make e2e-mutations`: run the e2e tests on mutants of the images; succeeds only if each one is caught.
 
-    python -m tests.e2e.mutations [--cluster NAME] [MUTANT]...
+    python -m tests.e2e.mutations [MUTANT]...
 
-The cluster has to be there, with the images of both programs in the machine's docker.
+Like `make e2e`, it makes a cluster and takes it away again; KEEP=1 keeps it, and takes one that was kept. E2E_CLUSTER
+names it.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -23,6 +27,8 @@ from tests.e2e.mutations.catch import MUTANTS, Catch, Mutant, catch_in
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 REPORTS = ROOT / ".run/e2e-mutations"
+CLUSTER = os.environ.get("E2E_CLUSTER", "bookmesh-e2e")
+KUBECONFIG = ROOT / ".run/e2e/kubeconfig"
 BY_NAME = {mutant.name: mutant for mutant in MUTANTS}
 # Seconds that the tests of one mutant may take: they wait out what never comes.
 PATIENCE = 600
@@ -36,7 +42,26 @@ def images() -> list[str]:
     return [f"{values[program]['image']['repository']}:{version}" for program in ("server", "client")]
 
 
-def make_images(mutant: Mutant, cluster: str) -> list[str]:
+@contextmanager
+def cluster() -> Iterator[None]:
+    """A cluster with the images in it.
+
+    Raises:
+        CalledProcessError: it cannot be made.
+    """
+    make = ["make", "--no-print-directory", "-C", str(ROOT)]
+    KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"KUBECONFIG": str(KUBECONFIG), "BOOKMESH_E2E_KUBECONFIG": str(KUBECONFIG)}
+    try:
+        subprocess.run([*make, "kind-up", f"CLUSTER={CLUSTER}", "ZIPKIN_PORT=0"], check=True)
+        yield
+    finally:
+        if not os.environ.get("KEEP"):
+            subprocess.run([*make, "kind-down", f"CLUSTER={CLUSTER}"], check=False)
+            KUBECONFIG.unlink(missing_ok=True)
+
+
+def make_images(mutant: Mutant) -> list[str]:
     """Build a mutant's images and load them into the cluster; their names."""
     made = []
     for image in images():
@@ -45,7 +70,7 @@ def make_images(mutant: Mutant, cluster: str) -> list[str]:
         arguments = [f"--build-arg=IMAGE={image}", f"--build-arg=MUTANT={mutant.name}"]
         subprocess.run([*build, *arguments, str(mutant.file.parent)], check=True, stdout=subprocess.DEVNULL)
         made.append(name)
-    kind = [str(ROOT / ".tools/bin/kind"), "load", "docker-image", "--name", cluster]
+    kind = [str(ROOT / ".tools/bin/kind"), "load", "docker-image", "--name", CLUSTER]
     subprocess.run([*kind, *made], check=True, stderr=subprocess.DEVNULL)
     return made
 
@@ -72,11 +97,11 @@ def run_tests(mutant: Mutant) -> Catch | None:
     return catch_in(report, mutant.reason)
 
 
-def tried(mutant: Mutant, cluster: str) -> Catch | str:
+def tried(mutant: Mutant) -> Catch | str:
     """Make a mutant and run its tests; what caught it, or why nothing did."""
     made: list[str] = []
     try:
-        made = make_images(mutant, cluster)
+        made = make_images(mutant)
         return run_tests(mutant) or f"survived: no test failed for this; see {REPORTS / mutant.name}.log"
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return f"not tried: {error}"
@@ -87,28 +112,32 @@ def tried(mutant: Mutant, cluster: str) -> Catch | str:
 
 @click.command()
 @click.argument("mutants", nargs=-1, type=click.Choice(list(BY_NAME)))
-@click.option("--cluster", default="bookmesh", show_default=True, help="Name of the kind cluster.")
-def main(mutants: tuple[str, ...], cluster: str) -> None:
+def main(mutants: tuple[str, ...]) -> None:
     """Run the e2e tests on MUTANTS (all by default)."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     REPORTS.mkdir(parents=True, exist_ok=True)
+    chosen = [BY_NAME[name] for name in mutants or BY_NAME]
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("switched off", "caught by", "its message"):
         table.add_column(column, overflow="fold")
     missed = 0
-    for name in mutants or BY_NAME:
-        mutant = BY_NAME[name]
-        click.echo(f"without {mutant.broken} …", err=True)
-        result = tried(mutant, cluster)
-        if isinstance(result, Catch):
-            table.add_row(mutant.broken, result.test, result.line)
-        else:
-            missed += 1
-            table.add_row(mutant.broken, "nothing", result.replace(f"{ROOT}/", ""))
+    try:
+        with cluster():
+            for mutant in chosen:
+                click.echo(f"without {mutant.broken} …", err=True)
+                result = tried(mutant)
+                if isinstance(result, Catch):
+                    table.add_row(mutant.broken, result.test, result.line)
+                else:
+                    missed += 1
+                    table.add_row(mutant.broken, "nothing", result.replace(f"{ROOT}/", ""))
+    except subprocess.CalledProcessError:
+        sys.exit(1)  # it has said why
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if missed:
-        click.echo(f"{missed} of {len(mutants or BY_NAME)} mutants were not caught", err=True)
+        click.echo(f"{missed} of {len(chosen)} mutants were not caught", err=True)
         sys.exit(1)
-    click.echo(f"{len(mutants or BY_NAME)} mutants, all caught")
+    click.echo(f"{len(chosen)} mutants, all caught")
 
 
 if __name__ == "__main__":
