@@ -1,6 +1,7 @@
 """A cluster that is there already (`make e2e` sees to that), a namespace and a release for each test, and the report.
 
 BOOKMESH_E2E_KUBECONFIG  the cluster; default .run/e2e/kubeconfig
+BOOKMESH_E2E_RUN         where the report and the bundles go; default .run/e2e
 BOOKMESH_E2E_TAG         tag of the images of both programs; default: the chart's
 BOOKMESH_E2E_VALUES      a file of chart values that win over the tests' own
 """
@@ -20,7 +21,7 @@ from tests.e2e.mesh import Mesh
 from tests.e2e.record import Record
 from tests.e2e.report import Outcome, write_report
 
-RUN_DIR = ROOT / ".run/e2e"
+RUN_DIR = Path(os.environ.get("BOOKMESH_E2E_RUN", ROOT / ".run/e2e"))
 
 _outcomes: dict[str, Outcome] = {}
 
