@@ -19,7 +19,7 @@ GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 VENV_STAMP := .venv/.ready
 TOOLS_STAMP := .tools/.ready
 VENV_SOURCES := Makefile pyproject.toml requirements/build.lock requirements/dev.lock
-TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/etcd/go.*))
+TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/*/go.*))
 stamp = { "$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))" --version; pwd; sha256sum $(1) 2>/dev/null || shasum -a 256 $(1); }
 
 ##@ Run
@@ -66,6 +66,24 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 	for file in $(GENERATED); do \
 		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
+
+##@ Kubernetes
+
+.PHONY: images
+images: venv ## build the images of book-server and book-client (Docker); IMAGES=registry|source picks their base
+	@deploy/kind/images.sh
+
+.PHONY: kind-up
+kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= change it
+	@deploy/kind/up.sh
+
+.PHONY: kind-down
+kind-down: cluster-tools ## delete the cluster, its network and its context; CLUSTER= names another
+	@deploy/kind/down.sh
+
+.PHONY: cluster-tools
+cluster-tools: venv
+	@$(BIN)/python -m toolchain kind kubectl helm
 
 ##@ Change
 
