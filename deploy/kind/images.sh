@@ -9,7 +9,7 @@ base_images=("$PYTHON_IMAGE" "$ETCD_IMAGE" "$ZIPKIN_IMAGE")
 version=$(sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$root/deploy/helm/bookmesh/Chart.yaml")
 
 pull() { # image; an image made from source under that name gives way
-  [ -z "$(recipe_of "$1")" ] && docker image inspect "$1" >/dev/null 2>&1 || docker pull "$1"
+  if [ -n "$(recipe_of "$1")" ] || ! docker image inspect "$1" >/dev/null 2>&1; then docker pull "$1"; fi
 }
 
 build() { # program

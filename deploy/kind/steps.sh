@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the scripts beside it: what they say, and how long each step took.
 
 cluster=${CLUSTER:-bookmesh}

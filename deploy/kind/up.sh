@@ -47,23 +47,27 @@ full_name() { # image
   case ${1%%/*} in *.*) echo "$1" ;; *) echo "docker.io/$1" ;; esac
 }
 
-load() { # node, then images
+load() { # workers (comma list), then images
   kind load docker-image --name "$cluster" --nodes "$1" "${@:2}"
-  local image
-  for image in "${@:2}"; do
-    docker exec "$1" ctr --namespace k8s.io images label "$(full_name "$image")" \
-      "bookmesh.id=$(docker image inspect --format '{{.Id}}' "$image")" >/dev/null
+  local image node
+  for node in ${1//,/ }; do
+    for image in "${@:2}"; do
+      docker exec "$node" ctr --namespace k8s.io images label "$(full_name "$image")" "bookmesh.id=$(id_of "$image")"
+    done
   done
 }
 
+id_of() { docker image inspect --format '{{.Id}}' "$1"; }
+
 version=$(sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$root/deploy/helm/bookmesh/Chart.yaml")
-for node in $(kind get nodes --name "$cluster" | grep worker | sort); do
-  stale=()
-  for image in "bookmesh/book-server:$version" "bookmesh/book-client:$version" "$ETCD_IMAGE" "$ZIPKIN_IMAGE"; do
-    has "$node" "$image" "$(docker image inspect --format '{{.Id}}' "$image")" || stale+=("$image")
+workers=$(kind get nodes --name "$cluster" 2>/dev/null | grep worker | sort | paste -sd, -)
+stale=()
+for image in "bookmesh/book-server:$version" "bookmesh/book-client:$version" "$ETCD_IMAGE" "$ZIPKIN_IMAGE"; do
+  for worker in ${workers//,/ }; do
+    has "$worker" "$image" "$(id_of "$image")" || { stale+=("$image"); break; }
   done
-  [ "${#stale[@]}" = 0 ] || step "loading ${#stale[@]} images into $node" load "$node" "${stale[@]}"
 done
+[ "${#stale[@]}" = 0 ] || step "loading ${#stale[@]} images into the workers" load "$workers" "${stale[@]}"
 
 say "the cluster $cluster is up after $((SECONDS - began)) s; kubectl's context is kind-$cluster"
 say "next: helm install mesh deploy/helm/bookmesh --kube-context kind-$cluster"
