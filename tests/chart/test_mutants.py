@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.mutations.catch import FOLDER, MUTANTS, Catch, Mutant, catch_in
+from tests.e2e.mutations.catch import FOLDER, MUTANTS, Catch, Mutant, UnexpectedFailureError, catch_in
 
 FAILED = """<testsuites><testsuite><testcase name="test_one">
 <failure message="3 are broken:&#10;  call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans">code</failure>
@@ -61,10 +61,17 @@ def test_a_failure_for_the_reason_is_a_catch(tmp_path: Path) -> None:
     assert caught == Catch("test_one", "call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans")
 
 
-def test_a_failure_for_another_reason_is_not(tmp_path: Path) -> None:
+def test_a_failure_for_another_reason_is_no_catch_but_told(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text(FAILED)
-    assert catch_in(report, "remote endpoint") is None
+    with pytest.raises(UnexpectedFailureError, match="another reason: 3 are broken"):
+        catch_in(report, "remote endpoint")
+
+
+def test_a_mutant_on_which_all_tests_pass_survives(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text('<testsuites><testsuite><testcase name="test_one"/></testsuite></testsuites>')
+    assert catch_in(report, "") is None
 
 
 def test_no_test_at_all_is_an_error(tmp_path: Path) -> None:

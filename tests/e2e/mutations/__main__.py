@@ -102,9 +102,9 @@ def tried(mutant: Mutant) -> Catch | str:
     made: list[str] = []
     try:
         made = make_images(mutant)
-        return run_tests(mutant) or f"survived: no test failed for this; see {REPORTS / mutant.name}.log"
+        return run_tests(mutant) or f"survived: all its tests passed; see {REPORTS / mutant.name}.log"
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return f"not tried: {error}"
+        return f"not known: {error}"
     finally:
         if made:
             subprocess.run(["docker", "rmi", *made], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-__all__ = ["MUTANTS", "Catch", "Mutant", "catch_in"]
+__all__ = ["MUTANTS", "Catch", "Mutant", "UnexpectedFailureError", "catch_in"]
 
 FOLDER = Path(__file__).parent / "mutants"
 
@@ -49,6 +49,10 @@ MUTANTS = (
 )
 
 
+class UnexpectedFailureError(ValueError):
+    """A test failed for another reason than the mutant's, so that nothing is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Catch:
     """The test that caught a mutant, and the line that says why."""
@@ -58,19 +62,24 @@ class Catch:
 
 
 def catch_in(report: Path, reason: str) -> Catch | None:
-    """The first failure in a JUnit report that is for the reason; None: there is none.
+    """The first failure in a JUnit report that is for the reason; None: all tests passed.
 
     Raises:
         OSError: there is no report.
+        UnexpectedFailureError: there are failures, but for other reasons.
         ValueError: it tells of no test.
     """
     cases = list(ET.parse(report).iter("testcase"))
     if not cases:
         raise ValueError(f"{report}: no test ran")
+    others = []
     for case in cases:
-        for failure in case.findall("failure"):
+        for failure in (*case.findall("failure"), *case.findall("error")):
             # What the assertion said; the rest of the text shows the test's code.
             for line in (failure.get("message") or "").splitlines():
                 if re.search(reason, line):
                     return Catch(case.get("name") or "?", " ".join(line.split()))
+            others.append(failure.get("message") or "?")
+    if others:
+        raise UnexpectedFailureError(f"failed for another reason: {' '.join(others[0].split())[:300]}")
     return None
