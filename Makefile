@@ -19,7 +19,7 @@ GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 VENV_STAMP := .venv/.ready
 TOOLS_STAMP := .tools/.ready
 VENV_SOURCES := Makefile pyproject.toml requirements/build.lock requirements/dev.lock
-TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/etcd/go.*))
+TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/*/go.*))
 stamp = { "$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))" --version; pwd; sha256sum $(1) 2>/dev/null || shasum -a 256 $(1); }
 
 ##@ Run
@@ -50,9 +50,17 @@ integration: setup ## the integration tests: they start a real etcd and a real Z
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
 	@$(BIN)/python -m pytest tests/integration/faults -n $(or $(WORKERS),4)
 
+.PHONY: soak
+soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
+	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
 .PHONY: e2e
 e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; KEEP=1 TESTS= WORKERS=
 	@tests/e2e/run $(TESTS)
+
+.PHONY: e2e-mutations
+e2e-mutations: setup ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
+	@$(BIN)/python -m tests.e2e.mutations $(MUTANTS)
 
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
@@ -76,6 +84,24 @@ chart-check: venv ## the chart: helm lint, Kubernetes' schemas, its own schema, 
 	@[ -x .tools/bin/helm ] || $(BIN)/python -m toolchain helm
 	@$(BIN)/python deploy/helm/document_values.py --check
 	@$(BIN)/python -m pytest tests/chart -n 2 -q
+
+##@ Kubernetes
+
+.PHONY: images
+images: venv ## build the images of book-server and book-client (Docker); IMAGES=registry|source picks their base
+	@deploy/kind/images.sh
+
+.PHONY: kind-up
+kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= change it
+	@deploy/kind/up.sh
+
+.PHONY: kind-down
+kind-down: cluster-tools ## delete the cluster, its network and its context; CLUSTER= names another
+	@deploy/kind/down.sh
+
+.PHONY: cluster-tools
+cluster-tools: venv
+	@$(BIN)/python -m toolchain kind kubectl helm
 
 ##@ Change
 

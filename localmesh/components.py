@@ -212,16 +212,25 @@ class BookServer(Program):
         etcd: Address(es) of etcd.
         zipkin: The collector's URL, or "off".
         port: To serve on; None takes a free one.
+        advertise: Where clients reach it, if not at its own address.
         flags: Further flags of book-server, e.g. `"--rate", "0"`.
     """
 
-    def __init__(self, run_dir: Path, *flags: str, etcd: str, zipkin: str = "off", port: int | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *flags: str,
+        etcd: str,
+        zipkin: str = "off",
+        port: int | None = None,
+        advertise: str | None = None,
+    ) -> None:
         self.port = port or free_port()
         self.address = f"{LOOPBACK}:{self.port}"
         super().__init__(
             f"book-server-{self.port}",
             [
-                *(_script("book-server"), "--listen", self.address, "--advertise", self.address),
+                *(_script("book-server"), "--listen", self.address, "--advertise", advertise or self.address),
                 *("--etcd", etcd, "--zipkin", zipkin, "--log-format", "json", *flags),
             ],
             run_dir=run_dir,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from collections.abc import Iterable
@@ -79,8 +80,9 @@ def names(manifests: Iterable[Manifest]) -> list[str]:
     return [f"{manifest['kind']}/{manifest['metadata']['name']}" for manifest in manifests]
 
 
+@functools.cache
 def helm(*arguments: str) -> str:
-    """What helm prints.
+    """What helm prints; the same for the same arguments.
 
     Raises:
         RenderError: it fails.
@@ -111,7 +113,7 @@ def render(
         command += [
             part for key, value in (values or {}).items() for part in ("--set-json", f"{key}={json.dumps(value)}")
         ]
-    return Rendered(manifest for manifest in yaml.safe_load_all(helm(*command)) if manifest)
+    return Rendered(manifest for manifest in yaml.load_all(helm(*command), Loader=yaml.CSafeLoader) if manifest)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A cluster that is there already (`make e2e` sees to that), a namespace and a release for each test, and the report.
 
 BOOKMESH_E2E_KUBECONFIG  the cluster; default .run/e2e/kubeconfig
+BOOKMESH_E2E_RUN         where the report and the bundles go; default .run/e2e
 BOOKMESH_E2E_TAG         tag of the images of both programs; default: the chart's
 BOOKMESH_E2E_VALUES      a file of chart values that win over the tests' own
 """

@@ -45,7 +45,7 @@ def percentile(values: Iterable[float], percent: float) -> float:
 
 
 def share_of(instance: str, picks: Sequence[dict[str, Any]]) -> float:
-    return sum(pick["instance"] == instance for pick in picks) / len(picks)
+    return [pick["instance"] for pick in picks].count(instance) / len(picks)
 
 
 async def wait_ok(client: BookClient, since: float, *, within: float = 20) -> dict[str, Any]:

@@ -23,5 +23,5 @@ class SickBooks(BookService):
         return await super().GetBookInfo(request, context)
 
 
-program.BookService = SickBooks  # type: ignore[attr-defined,misc]
+program.BookService = SickBooks  # type: ignore[attr-defined]
 program.main()

@@ -16,6 +16,12 @@
 - {name: BOOK_CLIENT_BREAKER_MAX_CONCURRENT, value: {{ .breaker.maxConcurrent | int | quote }}}
 - {name: BOOK_CLIENT_BREAKER_VOLUME, value: {{ .breaker.volume | int | quote }}}
 {{- end }}
+{{- if .Values.tls.enabled }}
+- {name: BOOK_CLIENT_TLS_CA, value: /tls/ca.crt}
+- {name: BOOK_CLIENT_TLS_CERT, value: /tls/tls.crt}
+- {name: BOOK_CLIENT_TLS_KEY, value: /tls/tls.key}
+- {name: BOOK_CLIENT_TLS_SERVER_NAME, value: {{ include "bookmesh.tlsName" . | quote }}}
+{{- end }}
 {{- end -}}
 
 {{/*
@@ -32,6 +38,9 @@ env: {{- include "bookmesh.clientEnv" . | nindent 2 }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources: {{- toYaml .Values.client.resources | nindent 2 }}
+{{- if .Values.tls.enabled }}
+volumeMounts: {{- include "bookmesh.tlsMount" . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* Takes (list . calls). */}}
@@ -48,6 +57,9 @@ env: {{- include "bookmesh.clientEnv" $root | nindent 2 }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources: {{- toYaml .resources | nindent 2 }}
+{{- end }}
+{{- if $root.Values.tls.enabled }}
+volumeMounts: {{- include "bookmesh.tlsMount" . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
