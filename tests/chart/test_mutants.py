@@ -11,7 +11,8 @@ import pytest
 from tests.e2e.mutations.catch import FOLDER, MUTANTS, Catch, Mutant, UnexpectedFailureError, catch_in
 
 FAILED = """<testsuites><testsuite><testcase name="test_one">
-<failure message="3 are broken:&#10;  call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans">code</failure>
+<failure message="3 are broken:&#10;[+1 more lines]">    assert whole
+E     call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans</failure>
 </testcase></testsuite></testsuites>"""
 BROKE = {
     "without_propagation": """

@@ -75,8 +75,9 @@ def catch_in(report: Path, reason: str) -> Catch | None:
     others = []
     for case in cases:
         for failure in (*case.findall("failure"), *case.findall("error")):
-            # What the assertion said; the rest of the text shows the test's code.
-            for line in (failure.get("message") or "").splitlines():
+            # What the assertion said, which the message cuts short; the rest of the text is the test's code.
+            said = [line[1:].strip() for line in (failure.text or "").splitlines() if line.startswith("E ")]
+            for line in (*(failure.get("message") or "").splitlines(), *said):
                 if re.search(reason, line):
                     return Catch(case.get("name") or "?", " ".join(line.split()))
             others.append(failure.get("message") or "?")
