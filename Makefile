@@ -8,9 +8,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PIP := -m pip install --quiet --disable-pip-version-check --no-input
 BIN := .venv/bin
-CHECKED := meshkit services localmesh toolchain tests
+CHECKED := meshkit services localmesh toolchain tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
+BENCH_ENV := .tools/bench-env
 GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 
 # A stamp holds the checksums of what it was made from, so that a pulled change or another Python redoes the
@@ -67,6 +68,12 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
 
+##@ Measure
+
+.PHONY: bench
+bench: setup $(BENCH_ENV)/.ready ## speed, side by side with bare gRPC and the usual stack (about 6 minutes); ROUNDS= SECONDS= ONLY=
+	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter file environment command,$(firstword $(origin SECONDS))),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+
 ##@ Change
 
 .PHONY: format
@@ -84,6 +91,7 @@ lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes n
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
 	for name in build java proto; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
 	echo requirements/runtime.lock; $$compile pyproject.toml -o requirements/runtime.lock; \
+	echo requirements/bench.lock; $$compile requirements/bench.in -o requirements/bench.lock; \
 	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
 
 .PHONY: clean
@@ -122,6 +130,11 @@ tools: venv
 $(PROTO_ENV)/.ready: requirements/proto.lock
 	@echo "setting up the stub generator (some seconds)" >&2; rm -rf $(PROTO_ENV); "$(PYTHON)" -m venv $(PROTO_ENV)
 	@$(PROTO_ENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+$(BENCH_ENV)/.ready: requirements/bench.lock
+	@echo "setting up what the benchmarks compare with (half a minute)" >&2; rm -rf $(BENCH_ENV); "$(PYTHON)" -m venv $(BENCH_ENV)
+	@$(BENCH_ENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(LOCK_ENV)/.ready: requirements/lock.in
