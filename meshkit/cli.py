@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -17,7 +18,17 @@ import durationpy
 from meshkit.address import parse_address
 from meshkit.logs import LOG_FORMATS
 
-__all__ = ["ADDRESS", "ADDRESSES", "DURATION", "PREFIX", "ZIPKIN_URL", "log_format_option", "mesh_options", "run"]
+__all__ = [
+    "ADDRESS",
+    "ADDRESSES",
+    "DURATION",
+    "PEM_FILE",
+    "PREFIX",
+    "ZIPKIN_URL",
+    "log_format_option",
+    "mesh_options",
+    "run",
+]
 
 
 class Duration(click.ParamType[float]):
@@ -102,6 +113,7 @@ ADDRESS = Address()
 ADDRESSES = Addresses()
 PREFIX = Prefix()
 ZIPKIN_URL = ZipkinUrl()
+PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 Command = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-__all__ = ["remaining", "within"]
+__all__ = ["passed", "remaining", "within"]
 
 _deadline: ContextVar[float | None] = ContextVar("meshkit_deadline", default=None)
 
@@ -20,6 +20,13 @@ def remaining() -> float | None:
     """Seconds left until the current deadline (never negative), None where there is no deadline."""
     deadline = _deadline.get()
     return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+
+
+def passed() -> bool:
+    """Whether there is a current deadline and it has passed: a cancelled call was then too slow, not unwanted."""
+    left = remaining()
+    # A timer may fire a rounding error before its time.
+    return left is not None and left <= 1e-6
 
 
 @asynccontextmanager
