@@ -1,7 +1,7 @@
 """(a): bare grpc.aio on the same protobuf, nothing around it; as a server, and as a load client.
 
-    python -m benchmarks.bare server 127.0.0.1:50051
-    python -m benchmarks.bare client 127.0.0.1:50051,127.0.0.1:50052
+python -m benchmarks.bare server 127.0.0.1:50051
+python -m benchmarks.bare client 127.0.0.1:50051,127.0.0.1:50052
 """
 
 from __future__ import annotations

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 from book_pb2 import BookInfoParams
 from book_pb2_grpc import BookServiceStub
-from opentelemetry.trace import Tracer
 
 from benchmarks.load import Spans, serve_commands
 from meshkit import (
     Endpoint,
     Endpointer,
     EtcdClient,
-    Factory,
     HystrixBreaker,
     Instancer,
     Retry,
     RoundRobin,
+    channel_factory,
     configure_logging,
-    instance_channel,
     remaining,
     root_span,
     tracer_provider,
@@ -52,18 +49,13 @@ class OurSpans(Spans):
         return self._processor.counts.queued
 
 
-def instance_factory(tracer: Tracer | None) -> Factory[int, object]:
-    @asynccontextmanager
-    async def connect(instance: str) -> AsyncIterator[Endpoint[int, object]]:
-        async with instance_channel(instance, tracer) as channel:
-            stub = BookServiceStub(channel)
+def book_info_over(channel: grpc.aio.Channel, instance: str) -> Endpoint[int, object]:  # noqa: ARG001
+    stub = BookServiceStub(channel)
 
-            async def call(number: int) -> object:
-                return await stub.GetBookInfo(BookInfoParams(book_id=number), timeout=remaining())
+    async def call(number: int) -> object:
+        return await stub.GetBookInfo(BookInfoParams(book_id=number), timeout=remaining())
 
-            yield call
-
-    return connect
+    return call
 
 
 async def load(etcd_address: str, zipkin: str) -> None:
@@ -77,7 +69,7 @@ async def load(etcd_address: str, zipkin: str) -> None:
     async with (
         EtcdClient([etcd_address]) as etcd,
         Instancer(etcd, "/services/book/") as instancer,
-        Endpointer(instancer, instance_factory(tracer)) as endpointer,
+        Endpointer(instancer, channel_factory(book_info_over, tracer)) as endpointer,
     ):
         breaker = HystrixBreaker("books", timeout=30, max_concurrent=1000)
         books: Endpoint[int, object] = breaker(Retry(RoundRobin(endpointer), attempts=3, timeout=30))
