@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,11 +20,26 @@ from localmesh.ports import free_port
 from localmesh.process import NotYetError, Process, child_environment
 from localmesh.waiting import until
 
-__all__ = ["Contender", "Contenders", "cpu_seconds", "quiet", "zipkin_counts"]
+__all__ = ["Contender", "Contenders", "Ending", "LoadClient", "cpu_seconds", "quiet", "zipkin_counts"]
 
 BENCH_PYTHON = TOOLS / "bench-env/bin/python"
 PATHS = os.pathsep.join(str(ROOT / folder) for folder in (".", "proto", "services/book-server"))
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of all spans of a run: `dropped` as the programs have counted, the rest as Zipkin has."""
+
+    key: str
+    made: int
+    dropped: int | None
+    taken: int
+    dropped_by_zipkin: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results' file."""
+        return asdict(self) | {"lost": self.made - self.taken - (self.dropped or 0)}
 
 
 class LoadClient:
@@ -44,6 +60,10 @@ class LoadClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End its standard input, and with it the client."""
         process = self._running
         assert process.stdin is not None
         process.stdin.close()
@@ -107,9 +127,29 @@ class Contender:
         share = seconds / (seconds + warmup) / found["calls"] * 1e6
         found["server_cpu_us"] = (sum(map(cpu_seconds, self._server_pids)) - servers) * share
         found["zipkin_cpu_us"] = (cpu_seconds(self.zipkin.process.pid) - zipkin if self.zipkin else 0.0) * share
-        found["server_rss_mb"] = max(map(resident_mb, self._server_pids))
+        found["server_rss_mb"] = self.server_memory()
         await self.rest()
         return found
+
+    def server_memory(self) -> float:
+        """Resident MB of the largest server."""
+        return max(map(resident_mb, self._server_pids))
+
+    async def end(self) -> Ending:
+        """Stop client and servers, then ask Zipkin. The servers' spans are their own log's, or (b): a call's one."""
+        assert self.zipkin is not None
+        client = await self.client.command(do="flush")
+        await self.client.close()
+        made, dropped = client["made"], client.get("dropped", 0)
+        if self.key == "b":
+            made *= 2
+        for server in self.servers:
+            await server.stop()
+            if isinstance(server, BookServer):
+                spans = server.events("spans")[-1]
+                made, dropped = made + spans["ended"], dropped + spans["dropped"]
+        counts = await zipkin_counts(self.zipkin)
+        return Ending(self.key, made, dropped, counts["taken"], counts["dropped"])
 
     async def rest(self) -> None:
         """Have it send the spans that wait, and wait until none of its processes is busy."""

@@ -150,6 +150,7 @@ class ResendingSpanProcessor(SpanProcessor):
             self._waiting.clear()
             self._in_hand = 0
         self._log_drops(now=True)
+        log.info("spans", ended=self._ended, sent=self._sent, dropped=self._dropped)
         if not self._thread.is_alive():
             self._exporter.shutdown()
 
