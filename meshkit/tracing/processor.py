@@ -61,12 +61,12 @@ class ResendingSpanProcessor(SpanProcessor):
     Parameters:
         exporter: sends a batch; is shut down together with this.
         capacity: spans that may wait; more are dropped. About 0.4 KB each where the exporter is a PreparingExporter,
-            else 3 KB. Default 8,192.
+            else 3 KB. Default 32,768.
         batch_size: spans a request. Default 512.
         interval: seconds after which an incomplete batch is sent. Default 0.5.
         give_up: seconds after which a batch that cannot be sent is dropped. Default 120.
         shutdown_timeout: seconds that `shutdown` may take to send what is left. Default 4.
-        backoff: between tries of one batch. Default: 100 ms, doubling, at most 5 s.
+        backoff: between tries of one batch. Default: 100 ms, doubling, at most 1 s.
     """
 
     LOG_INTERVAL = 60.0
@@ -77,7 +77,7 @@ class ResendingSpanProcessor(SpanProcessor):
         self,
         exporter: SpanExporter,
         *,
-        capacity: int = 8192,
+        capacity: int = 32768,
         batch_size: int = 512,
         interval: float = 0.5,
         give_up: float = 120.0,
@@ -94,7 +94,7 @@ class ResendingSpanProcessor(SpanProcessor):
         self._interval = interval
         self._give_up = give_up
         self._shutdown_timeout = shutdown_timeout
-        self._backoff = backoff or Backoff(base=0.1, cap=5.0)
+        self._backoff = backoff or Backoff(base=0.1, cap=1.0)
         self._changed = threading.Condition()
         self._waiting: deque[Any] = deque()
         self._ended = self._sent = self._dropped = 0
