@@ -8,9 +8,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PIP := -m pip install --quiet --disable-pip-version-check --no-input
 BIN := .venv/bin
-CHECKED := meshkit services localmesh toolchain tests
+CHECKED := meshkit services localmesh toolchain tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
+BENCH_ENV := .tools/bench-env
 GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 
 # A stamp holds the checksums of what it was made from, so that a pulled change or another Python redoes the
@@ -103,6 +104,12 @@ kind-down: cluster-tools ## delete the cluster, its network and its context; CLU
 cluster-tools: venv
 	@$(BIN)/python -m toolchain kind kubectl helm
 
+##@ Measure
+
+.PHONY: bench
+bench: setup $(BENCH_ENV)/.ready ## speed, side by side with bare gRPC and the usual stack (about 6 minutes); ROUNDS= SECONDS= ONLY=
+	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter file environment command,$(firstword $(origin SECONDS))),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+
 ##@ Change
 
 .PHONY: chart-docs
@@ -124,6 +131,7 @@ lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes n
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
 	for name in build java proto; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
 	echo requirements/runtime.lock; $$compile pyproject.toml -o requirements/runtime.lock; \
+	echo requirements/bench.lock; $$compile requirements/bench.in -o requirements/bench.lock; \
 	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
 
 .PHONY: clean
@@ -162,6 +170,11 @@ tools: venv
 $(PROTO_ENV)/.ready: requirements/proto.lock
 	@echo "setting up the stub generator (some seconds)" >&2; rm -rf $(PROTO_ENV); "$(PYTHON)" -m venv $(PROTO_ENV)
 	@$(PROTO_ENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+$(BENCH_ENV)/.ready: requirements/bench.lock
+	@echo "setting up what the benchmarks compare with (half a minute)" >&2; rm -rf $(BENCH_ENV); "$(PYTHON)" -m venv $(BENCH_ENV)
+	@$(BENCH_ENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(LOCK_ENV)/.ready: requirements/lock.in

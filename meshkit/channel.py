@@ -12,7 +12,7 @@ from opentelemetry.trace import Tracer
 from meshkit.endpoint import Endpoint
 from meshkit.endpointer import Factory
 from meshkit.tls import ClientTls
-from meshkit.tracing.client import TracingClientInterceptor
+from meshkit.tracing.client import TracedChannel
 
 __all__ = ["channel_factory", "instance_channel"]
 
@@ -37,11 +37,11 @@ def instance_channel(instance: str, tracer: Tracer | None = None, *, tls: Client
     Connecting is lazy: a call to an instance that is not there, or whose certificate is refused, fails with
     UNAVAILABLE and says why.
     """
-    interceptors = [TracingClientInterceptor(tracer, instance)] if tracer else None
     if tls is None:
-        return grpc.aio.insecure_channel(instance, options=CHANNEL_OPTIONS, interceptors=interceptors)
-    options = CHANNEL_OPTIONS + tls.options()
-    return grpc.aio.secure_channel(instance, tls.credentials(), options=options, interceptors=interceptors)
+        channel = grpc.aio.insecure_channel(instance, options=CHANNEL_OPTIONS)
+    else:
+        channel = grpc.aio.secure_channel(instance, tls.credentials(), options=CHANNEL_OPTIONS + tls.options())
+    return TracedChannel(channel, tracer, instance) if tracer else channel
 
 
 def channel_factory(
