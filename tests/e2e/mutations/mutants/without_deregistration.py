@@ -6,13 +6,14 @@ import contextlib
 from meshkit.registrar import Registrar
 
 
-async def deregister(self: Registrar) -> None:
+async def deregister(self: Registrar) -> bool:
     """Stop keeping the key, and leave it where it is."""
     task, self._task = self._task, None
     if task is not None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    return True
 
 
 assert callable(Registrar.deregister)

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from meshkit.tracing.client import TracingClientInterceptor
+from meshkit.tracing.client import _ClientSpans
 
-init = TracingClientInterceptor.__init__
+init = _ClientSpans.__init__
 
 
-def init_without_server(self: TracingClientInterceptor, *args: Any, **kwargs: Any) -> None:
+def init_without_server(self: _ClientSpans, *args: Any, **kwargs: Any) -> None:
     """Forget the instance."""
     init(self, *args, **kwargs)
     assert self._server
     self._server = {}
 
 
-TracingClientInterceptor.__init__ = init_without_server  # type: ignore[method-assign]
+_ClientSpans.__init__ = init_without_server  # type: ignore[method-assign]
