@@ -25,6 +25,8 @@ def test_each_variable_is_a_flag_of_its_program_and_each_flag_has_its_variable(
     component: str, command: click.Command, prefix: str
 ) -> None:
     flags = {f"{prefix}_{parameter.name.upper()}" for parameter in command.params if parameter.name}
+    # For an etcd of one's own that asks for certificates or a password; the chart has no values for that.
+    flags -= {f"{prefix}_ETCD_{name}" for name in ("CA", "CERT", "KEY", "USER", "PASSWORD_FILE")}
     assert {
         name for name in render({"tls.enabled": True}).environment(component) if name.startswith(f"{prefix}_")
     } == flags

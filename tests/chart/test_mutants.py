@@ -17,23 +17,20 @@ E     call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans</failure>
 BROKE = {
     "without_propagation": """
 from opentelemetry import trace
-from meshkit import tracing
-from meshkit.tracing.b3 import B3Propagator
-carrier = {}
+from meshkit.tracing import client
 context = trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(1))
-B3Propagator().inject(carrier, trace.set_span_in_context(trace.NonRecordingSpan(context)))
-print(carrier)
+print(client.headers_of(trace.NonRecordingSpan(context)))
 """,
     "without_drain": "import meshkit; print(meshkit.serving.__name__)",
     "without_deregistration": "from meshkit import Registrar; print(Registrar.deregister.__module__)",
     "without_remote_endpoint": """
 from opentelemetry import trace
-from meshkit import TracingClientInterceptor
-print(TracingClientInterceptor(trace.NoOpTracer(), "10.0.0.1:50051")._server)
+from meshkit.tracing.client import _ClientSpans
+print(_ClientSpans(trace.NoOpTracer(), "10.0.0.1:50051")._server)
 """,
 }
 SEEN = {
-    "without_propagation": "{}",
+    "without_propagation": "()",
     "without_drain": "at_once",
     "without_deregistration": "sitecustomize",
     "without_remote_endpoint": "{}",

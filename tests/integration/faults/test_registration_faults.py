@@ -153,7 +153,7 @@ async def test_1000_looks_at_starting_and_stopping_servers_find_no_key_whose_por
     polls = seen = 0
     bad: list[str] = []
     try:
-        while polls < 1000 or stops < 12:
+        while polls < 1000 or stops < 12 or seen < 50:
             for item in (await items(etcd_client)).values():
                 seen += 1
                 if await refused(item.value):
@@ -167,7 +167,6 @@ async def test_1000_looks_at_starting_and_stopping_servers_find_no_key_whose_por
             coming.cancel()
         await asyncio.gather(*comings, return_exceptions=True)
     figure(f"{polls} looks over {stops} lives found a key {seen} times, {len(bad)} times with a closed port")
-    assert seen > 50
     assert bad == []
 
 

@@ -10,6 +10,7 @@
 - {name: BOOK_CLIENT_CONCURRENCY, value: {{ .concurrency | int | quote }}}
 - {name: BOOK_CLIENT_ATTEMPTS, value: {{ .attempts | int | quote }}}
 - {name: BOOK_CLIENT_TIMEOUT, value: {{ .timeout | quote }}}
+- {name: BOOK_CLIENT_INVALIDATE_AFTER, value: {{ .invalidateAfter | quote }}}
 - {name: BOOK_CLIENT_BREAKER_TIMEOUT, value: {{ .breaker.timeout | quote }}}
 - {name: BOOK_CLIENT_BREAKER_ERROR_PERCENT, value: {{ .breaker.errorPercent | quote }}}
 - {name: BOOK_CLIENT_BREAKER_SLEEP, value: {{ .breaker.sleep | quote }}}
