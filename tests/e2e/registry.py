@@ -53,8 +53,13 @@ class Registry:
         Raises:
             CommandError: etcd does not answer.
         """
-        answer = self.etcdctl("get", "--prefix", self.prefix, "-w", "json")
-        return {base64.b64decode(kv["value"]).decode() for kv in json.loads(answer).get("kvs", [])}
+        return self._list()[0]
+
+    def _list(self) -> tuple[set[str], int]:
+        """What is registered, and etcd's revision at that."""
+        answer = json.loads(self.etcdctl("get", "--prefix", self.prefix, "-w", "json"))
+        instances = {base64.b64decode(kv["value"]).decode() for kv in answer.get("kvs", [])}
+        return instances, int(answer["header"]["revision"])
 
     def etcdctl(self, *args: str) -> str:
         """What etcdctl prints, in etcd's pod."""
@@ -81,15 +86,27 @@ class Registry:
             # Each key's present state first: nothing is missed between two watches.
             known = {c.instance: c.deleted for c in self.changes}
             with suppress(CommandError, ValueError):
-                now, present = time.time(), self.instances()
+                now = time.time()
+                present, revision = self._list()
                 gone = {instance for instance, deleted in known.items() if not deleted} - present
                 come = {instance for instance in present if known.get(instance, True)}
                 self.changes += [KeyChange(now, instance, instance in gone) for instance in sorted(gone | come)]
-                self._watch()
+                self._watch(revision + 1)
             self._stop.wait(0.3)
 
-    def _watch(self) -> None:
-        command = ("exec", self._pod, "--", "etcdctl", "watch", "--prefix", self.prefix, "-w", "json")
+    def _watch(self, revision: int) -> None:
+        command = (
+            "exec",
+            self._pod,
+            "--",
+            "etcdctl",
+            "watch",
+            "--prefix",
+            self.prefix,
+            f"--rev={revision}",
+            "-w",
+            "json",
+        )
         self._watching = watching = self._cluster.spawn("kubectl", "-n", self._namespace, *command)
         assert watching.stdout is not None
         with watching:

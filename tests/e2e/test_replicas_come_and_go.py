@@ -1,5 +1,7 @@
 """Replicas come, go, are replaced and killed while calls flow."""
 
+import time
+
 from tests.e2e.expectations import all_succeeded, all_whole, came_in_time, left_in_order, none_retried
 from tests.e2e.mesh import CONCURRENCY, LEASE_TTL, Mesh
 from tests.e2e.oracle import Excuse
@@ -64,8 +66,10 @@ def test_a_killed_pod_costs_the_calls_in_flight_a_retry(mesh: Mesh) -> None:
     mesh.wait_calls(100)
     victim = mesh.living("server")[0]
     instance = f"{victim.ip}:50051"
-    killed = mesh.mark("a replica is killed", "fault")
+    before = time.time()
     mesh.cluster.kill(victim.latest)
+    # Reaching the node takes a while: it died at some moment between the two.
+    killed = mesh.mark("a replica is killed", "fault")
     # Otherwise its process would be started again, at the same address.
     mesh.cluster.core.delete_namespaced_pod(victim.name, mesh.namespace, grace_period_seconds=0)
     mesh.wait_registered(lambda present: instance not in present, f"the end of {instance}'s key", within=LEASE_TTL + 10)
@@ -74,13 +78,15 @@ def test_a_killed_pod_costs_the_calls_in_flight_a_retry(mesh: Mesh) -> None:
     mesh.wait_ready("server", 3)
     mesh.wait_calls(100)
     calls = mesh.stop_traffic()
-    verdict = mesh.verdict(calls, [Excuse(instance, killed - UNSENT, killed + 1)])
+    verdict = mesh.verdict(calls, [Excuse(instance, before - UNSENT, killed + 1)])
 
     retried = [call for call in calls if call.attempts > 1]
     mesh.record.figure("retried calls", f"{len(retried)}", f"at most {CONCURRENCY} in flight")
     mesh.record.figure("key gone after the kill", f"{gone_after:.1f} s", f"{LEASE_TTL + 2} s")
     mesh.record.figure("traces that lack what the process had not sent", f"{verdict.excused}")
     all_succeeded(mesh, calls)
+    (dead,) = (replica for replica in mesh.replicas() if replica.instance == instance)
+    assert dead.stopped is None, "it was not killed, it left in order"
     assert gone_after <= LEASE_TTL + 2
     assert not verdict.broken, str(verdict)
     assert {where for _, where in verdict.failed_attempts} <= {instance}
