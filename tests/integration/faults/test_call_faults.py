@@ -23,7 +23,7 @@ STEADY = ("--calls", "0", "--concurrency", "4", "--interval", "15ms")
 NO_BREAKER = ("--breaker-volume", "1000000")
 
 
-async def test_16_a_hung_instance_fails_no_call_and_once_known_costs_none_more_than_250_ms(
+async def test_a_hung_instance_fails_no_call_and_once_known_costs_none_more_than_250_ms(
     run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
     servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(3)]
@@ -47,7 +47,7 @@ async def test_16_a_hung_instance_fails_no_call_and_once_known_costs_none_more_t
     assert p99 <= 250
 
 
-async def test_17_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10_s(
+async def test_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10_s(
     run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
     sick = SickServer(run_dir, etcd=etcd.address)
@@ -79,7 +79,7 @@ async def test_17_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within
     assert client.summary["failures"] == 0
 
 
-async def test_18_with_every_instance_sick_calls_go_out_and_the_breaker_opens_probes_once_and_closes(
+async def test_with_every_instance_sick_calls_go_out_and_the_breaker_opens_probes_once_and_closes(
     run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
     sick = [SickServer(run_dir, etcd=etcd.address) for _ in range(3)]
@@ -120,7 +120,7 @@ async def test_18_with_every_instance_sick_calls_go_out_and_the_breaker_opens_pr
     )
 
 
-async def test_19_with_every_instance_failing_attempts_are_at_most_a_fifth_more_than_calls(
+async def test_with_every_instance_failing_attempts_are_at_most_a_fifth_more_than_calls(
     run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
     sick = [SickServer(run_dir, etcd=etcd.address) for _ in range(3)]
@@ -150,7 +150,7 @@ def info_over(channel: grpc.aio.Channel, instance: str) -> Endpoint[int, str]:
     return get_info
 
 
-async def test_20_a_set_that_changes_100_times_a_second_fails_no_call_and_leaves_nothing(
+async def test_a_set_that_changes_100_times_a_second_fails_no_call_and_leaves_nothing(
     run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     prefix = "/services/churn/"

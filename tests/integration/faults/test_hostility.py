@@ -59,7 +59,7 @@ async def good_calls(unary: Any, address: str) -> list[float]:
 
 
 @pytest.mark.usefixtures("descriptors")
-async def test_26_a_good_call_takes_under_100_ms_beside_1000_idle_connections_and_50_slow_lorises(
+async def test_a_good_call_takes_under_100_ms_beside_1000_idle_connections_and_50_slow_lorises(
     run_dir: Path, etcd: Etcd, unary: Any, figure: Figure
 ) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
@@ -118,7 +118,7 @@ HEADERS = st.dictionaries(
 )
 
 
-async def test_25_no_message_and_no_header_crashes_or_hangs_the_server(
+async def test_no_message_and_no_header_crashes_or_hangs_the_server(
     run_dir: Path, etcd: Etcd, unary: Any, figure: Figure
 ) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:

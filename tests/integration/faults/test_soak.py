@@ -8,7 +8,7 @@ from collections.abc import Callable
 SEED = 7
 
 
-async def test_24_a_third_of_a_minute_of_random_faults_loses_no_call(figure: Callable[[str], None]) -> None:
+async def test_a_third_of_a_minute_of_random_faults_loses_no_call(figure: Callable[[str], None]) -> None:
     command = (sys.executable, "-m", "localmesh", "soak", "--seed", str(SEED), "--minutes", "0.34")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     async with asyncio.timeout(180):

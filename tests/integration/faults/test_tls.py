@@ -68,7 +68,7 @@ def both_files(run_dir: Path, ca: trustme.CA) -> tuple[Files, Files]:
     )
 
 
-async def test_27_calls_go_over_mutual_tls_and_probes_go_to_the_plaintext_health_port(
+async def test_calls_go_over_mutual_tls_and_probes_go_to_the_plaintext_health_port(
     run_dir: Path, etcd: Etcd, both_files: tuple[Files, Files], unary: Any, figure: Figure
 ) -> None:
     server_files, client_files = both_files
@@ -134,7 +134,7 @@ def _refusals(  # noqa: PLR0911 - a table
         "server in plaintext",
     ],
 )
-async def test_27_a_peer_with_the_wrong_certificate_is_refused_and_the_error_says_so(
+async def test_a_peer_with_the_wrong_certificate_is_refused_and_the_error_says_so(
     run_dir: Path, etcd: Etcd, ca: trustme.CA, other_ca: trustme.CA, case: str
 ) -> None:
     (server_flags, client_flags), said_to_the_client, logged_by_the_server = _refusals(run_dir, ca, other_ca, case)
@@ -155,7 +155,7 @@ async def test_27_a_peer_with_the_wrong_certificate_is_refused_and_the_error_say
 
 
 @pytest.mark.parametrize("whose", ["the server's", "the client's"])
-async def test_27_a_certificate_that_expires_meanwhile_is_refused_at_the_next_connection(
+async def test_a_certificate_that_expires_meanwhile_is_refused_at_the_next_connection(
     run_dir: Path, etcd: Etcd, ca: trustme.CA, whose: str, figure: Figure
 ) -> None:
     files = Files(run_dir / "server", ca, ca.issue_cert(NAME))
@@ -206,7 +206,7 @@ def _unusable(folder: Path, ca: trustme.CA, case: str) -> tuple[Files, str]:
 
 @pytest.mark.parametrize("case", ["expired", "missing", "another key", "no PEM"])
 @pytest.mark.parametrize("program", ["book-server", "book-client"])
-async def test_27_own_certificates_that_are_of_no_use_are_one_line_and_exit_code_2(
+async def test_own_certificates_that_are_of_no_use_are_one_line_and_exit_code_2(
     run_dir: Path, ca: trustme.CA, program: str, case: str
 ) -> None:
     files, reason = _unusable(run_dir, ca, case)
@@ -222,7 +222,7 @@ async def test_27_own_certificates_that_are_of_no_use_are_one_line_and_exit_code
     assert reason in line
 
 
-async def test_27_certificates_that_change_are_taken_up_on_both_sides_without_a_failed_call(
+async def test_certificates_that_change_are_taken_up_on_both_sides_without_a_failed_call(
     run_dir: Path, etcd: Etcd, ca: trustme.CA, both_files: tuple[Files, Files], figure: Figure
 ) -> None:
     """A whole change of CA: trust both, show the new certificates, trust the new one alone."""
@@ -264,7 +264,7 @@ async def test_27_certificates_that_change_are_taken_up_on_both_sides_without_a_
     )
 
 
-async def test_27_an_expired_certificate_that_comes_by_a_change_is_not_taken(
+async def test_an_expired_certificate_that_comes_by_a_change_is_not_taken(
     run_dir: Path, etcd: Etcd, ca: trustme.CA, both_files: tuple[Files, Files]
 ) -> None:
     server_files, client_files = both_files

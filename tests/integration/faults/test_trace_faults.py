@@ -43,7 +43,7 @@ async def spans_into(run_dir: Path, url: str, count: int = SPANS) -> dict[str, A
 
 
 @pytest.mark.parametrize("fault", ["slow", "dead", "503", "black hole", "restarted"])
-async def test_21_every_span_is_stored_or_counted_as_dropped(
+async def test_every_span_is_stored_or_counted_as_dropped(
     run_dir: Path, fault: str, figure: Callable[[str], None]
 ) -> None:
     stored, resent = 0, 0
@@ -86,7 +86,7 @@ async def _taken(front: Front, batches: int) -> None:
         raise NotYetError(f"{len(front.bodies)} batches of {front.posts} posts")
 
 
-async def test_21_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_doubled(
+async def test_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_doubled(
     run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
 ) -> None:
     with Front(zipkin.collector, cut=frozenset({1, 2})) as front:
@@ -102,7 +102,7 @@ async def test_21_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_dou
     figure(f"{front.resent} batches stored, their answers cut off, sent again: 60 spans in Zipkin, none twice")
 
 
-async def test_21_calls_are_as_quick_with_a_collector_that_is_away(
+async def test_calls_are_as_quick_with_a_collector_that_is_away(
     run_dir: Path, etcd: Etcd, figure: Callable[[str], None]
 ) -> None:
     """The ratio is a figure, not an assertion: on a busy machine it says more about the neighbours."""
@@ -131,7 +131,7 @@ async def test_21_calls_are_as_quick_with_a_collector_that_is_away(
     )
 
 
-async def test_22_a_zipkin_that_restarts_within_3_s_costs_no_span(
+async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
     run_dir: Path, etcd: Etcd, figure: Callable[[str], None]
 ) -> None:
     zipkin = Zipkin(run_dir)
@@ -164,7 +164,7 @@ async def test_22_a_zipkin_that_restarts_within_3_s_costs_no_span(
     figure(f"{client.summary['calls']:,} calls, {made:,} spans made, all stored; {len(during):,} calls in the outage")
 
 
-async def test_23_sigterm_of_client_and_server_at_full_speed_costs_no_span(
+async def test_sigterm_of_client_and_server_at_full_speed_costs_no_span(
     run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
 ) -> None:
     before = await zipkin_counts(zipkin)
