@@ -34,12 +34,11 @@ build() { # image, its folder here, build context, then more arguments
 }
 
 debian_tarball() {
-  local tarball=$cache/debian-$DEBIAN-$architecture.tar excluded
+  local tarball
+  tarball=$cache/debian-$DEBIAN-$architecture-$(sha256sum <"$here/debian/bootstrap" | cut -c1-12).tar
   [ -f "$tarball" ] || {
     command -v mmdebstrap >/dev/null || { echo "mmdebstrap is needed: apt-get install mmdebstrap"; return 1; }
-    excluded=(--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*'
-      --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright')
-    mmdebstrap --variant=minbase --include=ca-certificates "${excluded[@]}" "$DEBIAN" "$tarball.new.tar"
+    "$here/debian/bootstrap" "$DEBIAN" "$tarball.new.tar"
     mv "$tarball.new.tar" "$tarball"
   }
   mkdir "$work/debian"
