@@ -301,8 +301,27 @@ class EtcdClient:
             self._retired = tuple(old for old in (*self._retired, *retired) if old.users)
             for old in retired:
                 await old.retire()
-        async with self._connections[at].used() as channel:
-            yield channel
+        connection = self._connections[at]
+        async with connection.used() as channel:
+            try:
+                yield channel
+            except EtcdError as error:
+                if _is_status(error, grpc.StatusCode.UNIMPLEMENTED):
+                    await self._replace(at, connection)
+                raise
+
+    async def _replace(self, at: int, connection: _Connection) -> None:
+        """Connect anew to a member that knows none of etcd's methods.
+
+        etcd tells gRPC from plain HTTP once a connection. One that is opened while it starts can end up with its HTTP
+        server, which would answer 404 to all requests on it, for ever.
+        """
+        # Of several requests that fail together, only the first does this.
+        if self._connections[at] is connection:
+            fresh = _Connection(_open_channel(self._endpoints[at], self._tls.pem if self._tls else None))
+            self._connections = (*self._connections[:at], fresh, *self._connections[at + 1 :])
+            self._retired = (*(old for old in self._retired if old.users), connection)
+            await connection.retire()
 
     def _connect(self) -> tuple[_Connection, ...]:
         pem = self._tls.pem if self._tls else None

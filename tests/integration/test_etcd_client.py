@@ -1,0 +1,55 @@
+"""The client of etcd on a real etcd."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+
+from localmesh.components import Etcd
+from meshkit import EtcdClient, EtcdError
+
+
+@asynccontextmanager
+async def switchboard(*ports: int) -> AsyncIterator[int]:
+    """A port whose n-th connection leads to the n-th of `ports`, further ones to the last."""
+    accepted = 0
+    streams: list[asyncio.StreamWriter] = []
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        except ConnectionError:
+            pass
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        port = ports[min(accepted, len(ports) - 1)]
+        accepted += 1
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+        streams.extend((writer, there_writer))
+        await asyncio.gather(pipe(reader, there_writer), pipe(there_reader, writer))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for stream in streams:
+            stream.close()
+        await server.wait_closed()
+
+
+async def test_a_connection_that_ended_up_with_something_else_than_etcds_grpc_is_not_kept(etcd: Etcd) -> None:
+    other = grpc.aio.server()
+    other_port = other.add_insecure_port("127.0.0.1:0")
+    await other.start()
+    async with switchboard(other_port, etcd.port) as port, EtcdClient([f"127.0.0.1:{port}"]) as client:
+        with pytest.raises(EtcdError, match="UNIMPLEMENTED"):
+            await client.put("/a", "1")
+        await client.put("/a", "2")
+        assert [item.value for item in (await client.list("/a")).items] == ["2"]
+    await other.stop(None)
