@@ -8,9 +8,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PIP := -m pip install --quiet --disable-pip-version-check --no-input
 BIN := .venv/bin
-CHECKED := meshkit services localmesh toolchain tests
+CHECKED := meshkit services localmesh toolchain tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
+BENCH_ENV := .tools/bench-env
 GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 
 # A stamp holds the checksums of what it was made from, so that a pulled change or another Python redoes the
@@ -34,8 +35,8 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 ##@ Check
 
 .PHONY: test
-test: setup ## everything: lint, format, types, generated code, then unit and integration tests
-	@$(MAKE) --no-print-directory lint types proto-check
+test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
+	@$(MAKE) --no-print-directory lint types proto-check chart-check
 	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults
 
 .PHONY: unit
@@ -50,6 +51,18 @@ integration: setup ## the integration tests: they start a real etcd and a real Z
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
 	@$(BIN)/python -m pytest tests/integration/faults -n $(or $(WORKERS),4)
 
+.PHONY: soak
+soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
+	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+.PHONY: e2e
+e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; KEEP=1 TESTS= WORKERS=
+	@tests/e2e/run $(TESTS)
+
+.PHONY: e2e-mutations
+e2e-mutations: setup ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
+	@$(BIN)/python -m tests.e2e.mutations $(MUTANTS)
+
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
 	@$(BIN)/ruff check .
@@ -57,7 +70,7 @@ lint: venv ## style and likely mistakes (ruff), formatting included
 
 .PHONY: types
 types: venv ## type hints (mypy, strict)
-	@$(BIN)/mypy $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
+	@$(BIN)/mypy deploy/helm/document_values.py deploy/helm/bookmesh/files/check.py $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 
 .PHONY: proto-check
 proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `make proto` generates
@@ -66,6 +79,12 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 	for file in $(GENERATED); do \
 		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
+
+.PHONY: chart-check
+chart-check: venv ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
+	@[ -x .tools/bin/helm ] || $(BIN)/python -m toolchain helm
+	@$(BIN)/python deploy/helm/document_values.py --check
+	@$(BIN)/python -m pytest tests/chart -n 2 -q
 
 ##@ Kubernetes
 
@@ -85,7 +104,17 @@ kind-down: cluster-tools ## delete the cluster, its network and its context; CLU
 cluster-tools: venv
 	@$(BIN)/python -m toolchain kind kubectl helm
 
+##@ Measure
+
+.PHONY: bench
+bench: setup $(BENCH_ENV)/.ready ## speed, side by side with bare gRPC and the usual stack (about 6 minutes); ROUNDS= SECONDS= ONLY=
+	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter file environment command,$(firstword $(origin SECONDS))),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+
 ##@ Change
+
+.PHONY: chart-docs
+chart-docs: venv ## write docs/values.md, the table of the chart's values, from the comments in values.yaml
+	@$(BIN)/python deploy/helm/document_values.py
 
 .PHONY: format
 format: venv ## format the code and repair what ruff can
@@ -102,6 +131,7 @@ lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes n
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
 	for name in build java proto; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
 	echo requirements/runtime.lock; $$compile pyproject.toml -o requirements/runtime.lock; \
+	echo requirements/bench.lock; $$compile requirements/bench.in -o requirements/bench.lock; \
 	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
 
 .PHONY: clean
@@ -140,6 +170,11 @@ tools: venv
 $(PROTO_ENV)/.ready: requirements/proto.lock
 	@echo "setting up the stub generator (some seconds)" >&2; rm -rf $(PROTO_ENV); "$(PYTHON)" -m venv $(PROTO_ENV)
 	@$(PROTO_ENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+$(BENCH_ENV)/.ready: requirements/bench.lock
+	@echo "setting up what the benchmarks compare with (half a minute)" >&2; rm -rf $(BENCH_ENV); "$(PYTHON)" -m venv $(BENCH_ENV)
+	@$(BENCH_ENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
 $(LOCK_ENV)/.ready: requirements/lock.in

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
@@ -34,17 +33,15 @@ async def serve(address: str) -> None:
 
 
 async def call(times: int) -> None:
-    @asynccontextmanager
-    async def connect(instance: str):
-        async with mesh.instance_channel(instance, tracer) as channel:
-            greet = channel.unary_unary("/Greeter/Greet", StringValue.SerializeToString, StringValue.FromString)
-            yield lambda name: greet(StringValue(value=name), timeout=mesh.remaining())
+    def greeting_over(channel, instance: str):
+        greet = channel.unary_unary("/Greeter/Greet", StringValue.SerializeToString, StringValue.FromString)
+        return lambda name: greet(StringValue(value=name), timeout=mesh.remaining())
 
     async with (
         mesh.tracing("greeter-client", zipkin=ZIPKIN) as tracer,
         mesh.EtcdClient([ETCD]) as etcd,
         mesh.Instancer(etcd, PREFIX) as instancer,
-        mesh.Endpointer(instancer, connect) as endpointer,
+        mesh.Endpointer(instancer, mesh.channel_factory(greeting_over, tracer)) as endpointer,
     ):
         await endpointer.wait_endpoints()
         greeter = mesh.HystrixBreaker("greeter")(mesh.Retry(mesh.RoundRobin(endpointer), attempts=3, timeout=1))

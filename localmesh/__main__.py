@@ -5,6 +5,7 @@ import sys
 import click
 
 from localmesh.demo import Options, run_demo, stays_by_default
+from localmesh.soak import run_soak
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -23,6 +24,14 @@ def demo(replicas: int, calls: int, rate: float | None, stay: bool | None) -> No
     """Start etcd, Zipkin, replicas and a client, and show the slowest call's trace."""
     stay = stays_by_default() if stay is None else stay
     sys.exit(run_demo(Options(replicas=replicas, calls=calls, rate=rate, stay=stay)))
+
+
+@main.command()
+@click.option("--seed", type=int, help="Of the random faults.  [default: another one each time]", show_default=False)
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, help="How long.")
+def soak(seed: int | None, minutes: float) -> None:
+    """Call for minutes while replicas, etcd, Zipkin and the network fail at random, and account for every call."""
+    sys.exit(run_soak(seed, minutes))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,17 @@ class Etcd:
         run_dir: For its log and its data.
         port: To serve clients on; None takes a free one.
         name: Of the process, its log and its data.
+        flags: Further flags of etcd.
+        scheme: "https" where the flags give it certificates.
     """
 
-    def __init__(self, run_dir: Path, *, port: int | None = None, name: str = "etcd") -> None:
+    def __init__(
+        self, run_dir: Path, *flags: str, port: int | None = None, name: str = "etcd", scheme: str = "http"
+    ) -> None:
         self.name = name
+        self.metrics = f"http://{LOOPBACK}:{free_port()}"
+        self._flags = flags
+        self._scheme = scheme
         self.port = port or free_port()
         self.peer_port = free_port()
         self.data = run_dir / f"{name}.data"
@@ -43,14 +50,14 @@ class Etcd:
         self.process = self._process()
 
     def _process(self) -> Process:
-        client, peer = f"http://{self.address}", f"http://{LOOPBACK}:{self.peer_port}"
+        client, peer = f"{self._scheme}://{self.address}", f"http://{LOOPBACK}:{self.peer_port}"
         return Process(
             self.name,
             [
                 *(TOOLS / "bin/etcd", "--name", self.name, "--data-dir", self.data, "--log-level", "warn"),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-                *("--initial-cluster", self.cluster),
+                *("--initial-cluster", self.cluster, "--listen-metrics-urls", self.metrics, *self._flags),
             ],
             run_dir=self._run_dir,
         )
@@ -58,7 +65,7 @@ class Etcd:
     async def start(self) -> None:
         """Start it and wait until it serves."""
         self.process = self._process()
-        await self.process.start(_answers(f"http://{self.address}/health"), within=ETCD_WITHIN)
+        await self.process.start(_answers(f"{self.metrics}/health"), within=ETCD_WITHIN)
 
     async def stop(self) -> None:
         """Stop it; its data stays."""
@@ -94,7 +101,7 @@ class EtcdCluster:
             member.process = member._process()  # noqa: SLF001 - its own class's sibling
             member.process.spawn()
         for member in self.members:
-            await until(_answers(f"http://{member.address}/health"), within=ETCD_WITHIN, what=f"{member.name} healthy")
+            await until(_answers(f"{member.metrics}/health"), within=ETCD_WITHIN, what=f"{member.name} healthy")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -212,16 +219,25 @@ class BookServer(Program):
         etcd: Address(es) of etcd.
         zipkin: The collector's URL, or "off".
         port: To serve on; None takes a free one.
+        advertise: Where clients reach it, if not at its own address.
         flags: Further flags of book-server, e.g. `"--rate", "0"`.
     """
 
-    def __init__(self, run_dir: Path, *flags: str, etcd: str, zipkin: str = "off", port: int | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *flags: str,
+        etcd: str,
+        zipkin: str = "off",
+        port: int | None = None,
+        advertise: str | None = None,
+    ) -> None:
         self.port = port or free_port()
         self.address = f"{LOOPBACK}:{self.port}"
         super().__init__(
             f"book-server-{self.port}",
             [
-                *(_script("book-server"), "--listen", self.address, "--advertise", self.address),
+                *(_script("book-server"), "--listen", self.address, "--advertise", advertise or self.address),
                 *("--etcd", etcd, "--zipkin", zipkin, "--log-format", "json", *flags),
             ],
             run_dir=run_dir,

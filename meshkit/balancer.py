@@ -29,6 +29,9 @@ class Balancer(Protocol[Request, Response]):
     def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
         """The endpoint for the next attempt, never one of the instances to `exclude`.
 
+        One that is `ready` where there is any, else any: calls still go out when every instance is sick, as no
+        judgement of ours is as bad as no service at all.
+
         Raises:
             NoEndpointsError: there is none, or none that is not excluded.
         """
@@ -37,7 +40,8 @@ class Balancer(Protocol[Request, Response]):
 class RoundRobin(Generic[Request, Response]):
     """Each endpoint in turn: n picks over k unchanging endpoints give each n/k, give or take one.
 
-    O(1) a pick, however many endpoints there are; excluded ones met on the way cost a step each.
+    O(1) a pick, however many endpoints there are; those met on the way that are excluded or not ready cost a step
+    each.
     """
 
     def __init__(self, source: EndpointSource[Request, Response]) -> None:
@@ -47,12 +51,19 @@ class RoundRobin(Generic[Request, Response]):
     def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
         """See `Balancer.pick`."""
         endpoints = self._source.endpoints
+        fallback: tuple[int, InstanceEndpoint[Request, Response]] | None = None
         for _ in endpoints:
             endpoint = endpoints[self._turn % len(endpoints)]
             self._turn += 1
             if endpoint.instance not in exclude:
-                return endpoint
-        raise _none_left(exclude)
+                if endpoint.ready:
+                    return endpoint
+                fallback = fallback or (self._turn, endpoint)
+        if fallback is None:
+            raise _none_left(exclude)
+        # They take turns as well.
+        self._turn, endpoint = fallback
+        return endpoint
 
 
 class Random(Generic[Request, Response]):
@@ -74,7 +85,10 @@ class Random(Generic[Request, Response]):
             endpoints = [endpoint for endpoint in endpoints if endpoint.instance not in exclude]
         if not endpoints:
             raise _none_left(exclude)
-        return self._rng.choice(endpoints)
+        choice = self._rng.choice(endpoints)
+        if not choice.ready and (ready := [endpoint for endpoint in endpoints if endpoint.ready]):
+            choice = self._rng.choice(ready)
+        return choice
 
 
 def _none_left(exclude: Collection[str]) -> NoEndpointsError:

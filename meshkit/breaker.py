@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 import grpc
 import pybreaker
 
+from meshkit import deadline
 from meshkit.endpoint import Endpoint
 from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError, status_of
 
-__all__ = ["HystrixBreaker", "is_system_failure"]
+__all__ = ["HystrixBreaker", "instance_breaker", "is_system_failure"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -93,18 +94,23 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
     and `error_percent` or more of them failed, it opens: calls fail at once with BreakerOpenError. After
     `sleep_window` the next call, and only that one, is let through as a probe: its success closes the circuit and
     clears the counts, its failure opens it for another sleep window. Results of calls that began in an earlier state
-    are ignored. States and listeners are pybreaker's (`current_state`, `add_listener`, `open()`, `close()`);
+    are ignored. A call that its deadline cuts off is a failure; one that its caller cancels does not count at all.
+    States and listeners are pybreaker's (`current_state`, `add_listener`, `open()`, `close()`);
     listeners run on the event loop and must not block.
 
     Parameters (hystrix's defaults):
-        timeout: seconds that a call may take, else BreakerTimeoutError. Default 1.
+        timeout: seconds that a call may take, else BreakerTimeoutError. Default 1; None: no limit of its own.
         error_percent: of calls in the window, 1..100, at which it opens. Default 50.
         sleep_window: seconds from opening to the probe. Default 5.
+        max_sleep_window: the sleep window doubles up to this, in seconds, each time that a probe fails or that the
+            circuit opens within a `window` of its closing. Default: `sleep_window`, it never grows.
+        probes: successful probes that close the circuit, one after the other, never two at a time. Default 1.
+        probation: calls after the closing of which one that fails opens it again at once. Default 0: none is.
         max_concurrent: calls in flight; more fail with MaxConcurrencyError, which counts as failure. Default 10.
         request_volume: calls in the window below which it never opens. Default 20.
         window: seconds that a call counts for. Default 10.
         is_failure: which errors count against the circuit. Default `is_system_failure`. Others count as success:
-            the service has answered. A call that its caller cancels does not count at all.
+            the service has answered.
         listeners: pybreaker.CircuitBreakerListener objects.
         clock: seconds, monotonic. Default time.monotonic.
     """
@@ -113,9 +119,12 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         self,
         name: str,
         *,
-        timeout: float = 1.0,
+        timeout: float | None = 1.0,
         error_percent: float = 50,
         sleep_window: float = 5.0,
+        max_sleep_window: float | None = None,
+        probes: int = 1,
+        probation: int = 0,
         max_concurrent: int = 10,
         request_volume: int = 20,
         window: float = 10.0,
@@ -135,14 +144,21 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
             raise ValueError(f"expected an error percentage above 0 and up to 100, got {error_percent:g}")
         self._timeout = timeout
         self._error_percent = error_percent
-        self._sleep_window = sleep_window
+        self._sleep_window = self._least_sleep_window = sleep_window
+        self._max_sleep_window = sleep_window if max_sleep_window is None else max_sleep_window
+        self._probes = probes
+        self._probation = probation
+        self._on_probation = 0
+        self._passed = 0
+        self._probing = False
         self._max_concurrent = max_concurrent
         self._request_volume = request_volume
         self._is_failure = is_failure
         self._clock = clock
         self._counts = RollingCounts(window, clock)
+        self._window = window
         self._in_flight = 0
-        self._opened_at = -math.inf
+        self._opened_at = self._closed_at = -math.inf
         # Counts the changes of state: a result is heeded only in the state in which its call began.
         self._generation = 0
 
@@ -167,17 +183,24 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
             BreakerTimeoutError: it took longer than `timeout`.
         """
         generation = self._admit()
-        for listener in self.listeners:
+        for listener in self._listeners:
             listener.before_call(self, func, *args, **kwargs)
         self._in_flight += 1
+        limit: asyncio.Timeout | None = None
         try:
-            async with asyncio.timeout(self._timeout) as limit:
+            if self._timeout is None:
                 result = await func(*args, **kwargs)
+            else:
+                async with asyncio.timeout(self._timeout) as limit:
+                    result = await func(*args, **kwargs)
         except asyncio.CancelledError:
-            self._forget(generation)
+            if deadline.passed():
+                self._record(generation, TimeoutError("the deadline has passed"))
+            else:
+                self._forget(generation)
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and limit.expired():
+            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
                 error = BreakerTimeoutError(f"breaker {self.name}: no answer within {self._timeout:g} s")
             self._record(generation, error if self._is_failure(error) else None)
             raise error  # noqa: TRY201 - it may be the one made here
@@ -190,24 +213,32 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
     @property
     def ready(self) -> bool:
         """Whether a call would be let through now."""
-        if self.current_state == pybreaker.STATE_CLOSED:
+        state = self._state_storage.state
+        if state == pybreaker.STATE_CLOSED:
             return self._in_flight < self._max_concurrent
-        return self.current_state == pybreaker.STATE_OPEN and self._slept()
+        return not self._probing if state == pybreaker.STATE_HALF_OPEN else self._slept()
 
     def open(self) -> bool:
         """Open the circuit for a sleep window."""
-        self._opened_at = self._clock()
+        now = self._clock()
+        if self.current_state == pybreaker.STATE_HALF_OPEN or now < self._closed_at + self._window:
+            self._sleep_window = min(self._sleep_window * 2, self._max_sleep_window)
+        else:
+            self._sleep_window = self._least_sleep_window
+        self._opened_at = now
         self._generation += 1
         return super().open()
 
     def half_open(self) -> None:
-        """Let one probe through."""
+        """Let probes through, one at a time."""
         self._generation += 1
+        self._passed, self._probing = 0, False
         super().half_open()
 
     def close(self) -> None:
         """Close the circuit, with no failure on its record."""
         self._counts.clear()
+        self._closed_at = self._clock()
         self._generation += 1
         super().close()
 
@@ -218,6 +249,9 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         """Let a call through, as the probe if need be, and tell the generation that it belongs to."""
         if self.current_state == pybreaker.STATE_OPEN and self._slept():
             self.half_open()
+            self._probing = True
+        elif self.current_state == pybreaker.STATE_HALF_OPEN and not self._probing:
+            self._probing = True
         elif self.current_state != pybreaker.STATE_CLOSED:
             left = max(0.0, self._opened_at + self._sleep_window - self._clock())
             waits_for = f"probe in {left:.1f} s" if left else "probe under way"
@@ -229,7 +263,7 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         return self._generation
 
     def _record(self, generation: int, failure: Exception | None) -> None:
-        for listener in self.listeners:
+        for listener in self._listeners:
             if failure is None:
                 listener.success(self)
             else:
@@ -238,16 +272,53 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
             return
         failed = failure is not None
         if self.current_state == pybreaker.STATE_HALF_OPEN:
-            self.open() if failed else self.close()
+            self._passed, self._probing = self._passed + 1, False
+            if failed:
+                self.open()
+            elif self._passed >= self._probes:
+                self.close()
+                self._on_probation = self._probation
             return
         self._counts.add(failed=failed)
-        calls, failures = self._counts.totals()
-        if failed and calls >= self._request_volume and failures * 100 >= self._error_percent * calls:
+        if failed and (self._on_probation or self._failing()):
             self.open()
+        elif self._on_probation:
+            self._on_probation -= 1
+
+    def _failing(self) -> bool:
+        calls, failures = self._counts.totals()
+        return calls >= self._request_volume and failures * 100 >= self._error_percent * calls
 
     def _forget(self, generation: int) -> None:
         """The caller gave up; where that was the probe, let the next call be it."""
-        if generation == self._generation and self.current_state == pybreaker.STATE_HALF_OPEN:
-            opened_at = self._opened_at
-            self.open()
-            self._opened_at = opened_at
+        if generation == self._generation:
+            self._probing = False
+
+
+def instance_breaker(
+    instance: str, listeners: Sequence[pybreaker.CircuitBreakerListener] = (), **options: Any
+) -> HystrixBreaker:
+    """A breaker for one instance of a service, as an Endpointer keeps them: whoever picks prefers the others.
+
+    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 7 s, and closes after 3 good probes in a
+    row, on probation for 10 calls. So a replica that fails half of its calls gets about two calls every 7 s (of three
+    coin flips one in eight is passed), and one that has recovered is back within about 7 s. Each probe is a user's
+    call, which a Retry repeats elsewhere where it fails. Growing ejections are Envoy's outlier detection and gRPC's
+    (proposal A50).
+
+    Parameters:
+        instance: the breaker's name.
+        listeners: hear of its states.
+        options: of HystrixBreaker, instead of those above.
+    """
+    defaults: dict[str, Any] = {
+        "timeout": None,
+        "error_percent": 40,
+        "request_volume": 5,
+        "sleep_window": 1.0,
+        "max_sleep_window": 7.0,
+        "probes": 3,
+        "probation": 10,
+        "max_concurrent": sys.maxsize,
+    }
+    return HystrixBreaker(instance, listeners=listeners, **(defaults | options))

@@ -6,8 +6,11 @@ error and exit code 2.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -15,9 +18,22 @@ import click
 import durationpy
 
 from meshkit.address import parse_address
+from meshkit.etcd import EtcdClient, EtcdLogin
 from meshkit.logs import LOG_FORMATS
+from meshkit.pem import PemFiles
 
-__all__ = ["ADDRESS", "ADDRESSES", "DURATION", "PREFIX", "ZIPKIN_URL", "log_format_option", "mesh_options", "run"]
+__all__ = [
+    "ADDRESS",
+    "ADDRESSES",
+    "DURATION",
+    "PEM_FILE",
+    "PREFIX",
+    "ZIPKIN_URL",
+    "EtcdAccess",
+    "log_format_option",
+    "mesh_options",
+    "run",
+]
 
 
 class Duration(click.ParamType[float]):
@@ -102,14 +118,40 @@ ADDRESS = Address()
 ADDRESSES = Addresses()
 PREFIX = Prefix()
 ZIPKIN_URL = ZipkinUrl()
+PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 Command = Callable[..., Any]
 
 
+FILE = click.Path(path_type=Path)
+ETCD_FLAGS = ("etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdAccess:
+    """How to reach etcd, as the flags say."""
+
+    endpoints: tuple[str, ...]
+    tls: PemFiles | None
+    login: EtcdLogin | None
+
+    def client(self) -> EtcdClient:
+        """Make a client."""
+        return EtcdClient(self.endpoints, tls=self.tls, login=self.login)
+
+
 def mesh_options(prefix: str) -> Callable[[Command], Command]:
-    """Options of every program in the mesh: --etcd, --etcd-prefix, --zipkin, --log-format."""
+    """Options of every program in the mesh: --etcd..., --etcd-prefix, --zipkin, --log-format.
+
+    The command gets all that is about reaching etcd as one argument: `etcd`, an EtcdAccess, whose files were read.
+    """
     options = (
         click.option("--etcd", type=ADDRESSES, default="127.0.0.1:2379", help="Members of one etcd cluster."),
+        click.option("--etcd-ca", type=FILE, help="PEM file: whose certificates etcd may show. Switches TLS on."),
+        click.option("--etcd-cert", type=FILE, help="PEM file: the certificate to show to etcd."),
+        click.option("--etcd-key", type=FILE, help="PEM file: the key of --etcd-cert."),
+        click.option("--etcd-user", help="Whom to log in to etcd as."),
+        click.option("--etcd-password-file", type=FILE, help="Holds the password of --etcd-user."),
         click.option("--etcd-prefix", type=PREFIX, default=prefix, help="Where the instances register."),
         click.option(
             "--zipkin", type=ZIPKIN_URL, default="http://127.0.0.1:9411/api/v2/spans", help="Collector, or off."
@@ -118,11 +160,42 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
     )
 
     def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_access(**flags: Any) -> Any:
+            access = {name: flags.pop(name) for name in tuple(flags) if name in ETCD_FLAGS}
+            return command(etcd=_etcd_access(**access), **flags)
+
+        decorated: Command = with_access
         for option in reversed(options):
-            command = option(command)
-        return command
+            decorated = option(decorated)
+        return decorated
 
     return decorate
+
+
+def _etcd_access(
+    *,
+    etcd: tuple[str, ...],
+    etcd_ca: Path | None,
+    etcd_cert: Path | None,
+    etcd_key: Path | None,
+    etcd_user: str | None,
+    etcd_password_file: Path | None,
+) -> EtcdAccess:
+    if (etcd_cert is None) != (etcd_key is None) or (etcd_cert is not None and etcd_ca is None):
+        raise click.UsageError("--etcd-cert and --etcd-key go together, and with --etcd-ca")
+    if (etcd_user is None) != (etcd_password_file is None):
+        raise click.UsageError("--etcd-user and --etcd-password-file go together")
+    tls = PemFiles(etcd_ca, etcd_cert, etcd_key) if etcd_ca is not None else None
+    login = EtcdLogin(etcd_user, etcd_password_file) if etcd_user and etcd_password_file else None
+    try:
+        if tls is not None:
+            tls.read()
+        if login is not None:
+            login.password()
+    except ValueError as error:
+        raise click.UsageError(f"etcd: {error}") from error
+    return EtcdAccess(etcd, tls, login)
 
 
 def log_format_option(command: Command) -> Command:

@@ -7,11 +7,10 @@ calls read it, however deep they are called.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from types import TracebackType
 
-__all__ = ["remaining", "within"]
+__all__ = ["passed", "remaining", "within"]
 
 _deadline: ContextVar[float | None] = ContextVar("meshkit_deadline", default=None)
 
@@ -22,8 +21,14 @@ def remaining() -> float | None:
     return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
 
 
-@asynccontextmanager
-async def within(seconds: float | None) -> AsyncIterator[None]:
+def passed() -> bool:
+    """Whether there is a current deadline and it has passed: a cancelled call was then too slow, not unwanted."""
+    left = remaining()
+    # A timer may fire a rounding error before its time.
+    return left is not None and left <= 1e-6
+
+
+class within:  # noqa: N801 - reads as the statement that it is: `async with deadline.within(1.0):`
     """Bound the body to so many seconds, or to the deadline already in force where that is sooner.
 
     None sets no new bound.
@@ -31,12 +36,21 @@ async def within(seconds: float | None) -> AsyncIterator[None]:
     Raises:
         TimeoutError: the body was cut off.
     """
-    outer = _deadline.get()
-    inner = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    deadline = min((d for d in (outer, inner) if d is not None), default=None)
-    token = _deadline.set(deadline)
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    finally:
-        _deadline.reset(token)
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        deadline = _deadline.get()
+        if self._seconds is not None:
+            inner = asyncio.get_running_loop().time() + self._seconds
+            deadline = inner if deadline is None else min(deadline, inner)
+        self._token = _deadline.set(deadline)
+        self._timeout = asyncio.timeout_at(deadline)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _deadline.reset(self._token)
+        await self._timeout.__aexit__(kind, error, trace)

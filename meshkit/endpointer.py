@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
+import grpc
+import pybreaker
 import structlog
+from opentelemetry import trace
 
 from meshkit.backoff import Backoff
+from meshkit.breaker import HystrixBreaker, instance_breaker
 from meshkit.endpoint import Endpoint
+from meshkit.errors import status_of
 from meshkit.instancer import InstanceChange, Observer
 
 __all__ = ["Endpointer", "Factory", "InstanceEndpoint", "InstanceSource"]
@@ -32,21 +37,48 @@ class InstanceSource(Protocol):
 
 
 class InstanceEndpoint(Generic[Request, Response]):
-    """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight."""
+    """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight.
 
-    def __init__(self, instance: str, endpoint: Endpoint[Request, Response]) -> None:
+    Parameters:
+        instance: `host:port`.
+        endpoint: calls the instance. Where it has a method `connected`, as those of `channel_factory` have, an
+            UNAVAILABLE makes the instance not ready until that returns true: no call is spent on finding out.
+        breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
+    """
+
+    def __init__(
+        self, instance: str, endpoint: Endpoint[Request, Response], *, breaker: HystrixBreaker | None = None
+    ) -> None:
         self.instance = instance
         self.in_flight = 0
         self._endpoint = endpoint
+        self._breaker = breaker
+        self._connected: Callable[[], bool] | None = getattr(endpoint, "connected", None)
+        self._suspect = False
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def ready(self) -> bool:
+        """Whether a call should go here rather than elsewhere."""
+        if self._suspect:
+            if self._connected is None or not self._connected():
+                return False
+            self._suspect = False
+        return self._breaker is None or self._breaker.ready
+
     async def __call__(self, request: Request) -> Response:
-        """Call the instance."""
+        """Call the instance, ready or not."""
         self.in_flight += 1
         self._idle.clear()
         try:
-            return await self._endpoint(request)
+            if self._breaker is None or not self._breaker.ready:
+                return await self._endpoint(request)
+            return await self._breaker.call_async(self._endpoint, request)
+        except Exception as error:
+            if self._connected is not None and status_of(error) is grpc.StatusCode.UNAVAILABLE:
+                self._suspect = True
+            raise
         finally:
             self.in_flight -= 1
             if not self.in_flight:
@@ -70,6 +102,9 @@ class Endpointer(Generic[Request, Response]):
             until the instance is gone; a slow one delays no other instance.
         backoff: between tries of one factory. Default cap 1 s.
         drain: seconds that calls in flight to an instance that is gone may still take. Default 30.
+        breaker: makes the breaker that judges an instance, from its `host:port` and the listeners to add. Default
+            `instance_breaker`; None: instances are not judged. Ejections and returns are logged, and ejections noted
+            in the trace of the call that led to them.
     """
 
     def __init__(
@@ -79,9 +114,11 @@ class Endpointer(Generic[Request, Response]):
         *,
         backoff: Backoff | None = None,
         drain: float = 30.0,
+        breaker: Callable[[str, list[pybreaker.CircuitBreakerListener]], HystrixBreaker] | None = instance_breaker,
     ) -> None:
         self._source = source
         self._factory = factory
+        self._breaker = breaker
         self._backoff = backoff or Backoff()
         self._drain = drain
         self._endpoints: list[InstanceEndpoint[Request, Response]] = []
@@ -115,18 +152,37 @@ class Endpointer(Generic[Request, Response]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def renew(self) -> None:
+        """Make every endpoint anew, e.g. because certificates have changed.
+
+        Each stays in use until its successor is made, and is left once the calls in flight have ended.
+        """
+        for instance in tuple(self._gone):
+            self._start(instance)
+
     def _update(self, change: InstanceChange) -> None:
         for instance in change.removed:
             self._gone.pop(instance).set()
             self._withdraw(instance)
         for instance in change.added:
-            gone = self._gone[instance] = asyncio.Event()
-            task = asyncio.create_task(self._keep(instance, gone), name=f"endpoint {instance}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(instance)
 
-    async def _keep(self, instance: str, gone: asyncio.Event) -> None:
-        """One instance's life: made, in use until it is gone, drained, closed."""
+    def _start(self, instance: str) -> None:
+        predecessor = self._gone.get(instance)
+        gone = self._gone[instance] = asyncio.Event()
+        task = asyncio.create_task(self._keep(instance, gone, predecessor), name=f"endpoint {instance}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self, instance: str, gone: asyncio.Event, predecessor: asyncio.Event | None) -> None:
+        """One endpoint's life: made, in use until it is gone or has a successor, drained, closed."""
+        try:
+            await self._make_and_use(instance, gone, predecessor)
+        finally:
+            if predecessor is not None:
+                predecessor.set()
+
+    async def _make_and_use(self, instance: str, gone: asyncio.Event, predecessor: asyncio.Event | None) -> None:
         failures = 0
         while not gone.is_set():
             try:
@@ -134,8 +190,10 @@ class Endpointer(Generic[Request, Response]):
                     # Gone while the factory was at work? Then it must not appear at all.
                     if not gone.is_set():
                         failures = 0
-                        ready = InstanceEndpoint(instance, endpoint)
+                        ready = InstanceEndpoint(instance, endpoint, breaker=self._new_breaker(instance))
                         self._offer(ready)
+                        if predecessor is not None:
+                            predecessor.set()
                         await gone.wait()
                         await self._let_finish(ready)
             except Exception as error:  # noqa: BLE001 - the factory is the user's: whatever it raises, try again
@@ -148,7 +206,14 @@ class Endpointer(Generic[Request, Response]):
         if not await _wait(endpoint.drained(), self._drain):
             log.warning("calls cut off", instance=endpoint.instance, in_flight=endpoint.in_flight)
 
+    def _new_breaker(self, instance: str) -> HystrixBreaker | None:
+        return self._breaker(instance, [_Announcer(instance)]) if self._breaker is not None else None
+
     def _offer(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
+        position = self._position.get(endpoint.instance)
+        if position is not None:
+            self._endpoints[position] = endpoint
+            return
         self._position[endpoint.instance] = len(self._endpoints)
         self._endpoints.append(endpoint)
         self._offered.set()
@@ -162,6 +227,22 @@ class Endpointer(Generic[Request, Response]):
         if last.instance != instance:
             self._endpoints[position] = last
             self._position[last.instance] = position
+
+
+class _Announcer(pybreaker.CircuitBreakerListener):
+    """Says when an instance is ejected and when it is back; the failed probes in between say nothing."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:  # noqa: ARG002 - pybreaker's interface
+        if old_state is None:
+            return
+        if old_state.name == pybreaker.STATE_CLOSED:
+            log.warning("instance ejected", instance=self._instance)
+            trace.get_current_span().add_event(f"instance ejected: {self._instance}")
+        elif new_state.name == pybreaker.STATE_CLOSED:
+            log.info("instance back", instance=self._instance)
 
 
 async def _wait(condition: Awaitable[object], seconds: float) -> bool:

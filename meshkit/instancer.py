@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from meshkit.address import parse_address
-from meshkit.backoff import Backoff
+from meshkit.backoff import Backoff, Streak
 from meshkit.errors import EtcdError
 from meshkit.etcd.port import Etcd, KeyValue
 
@@ -53,6 +53,9 @@ class Instancer:
         invalidate_after: seconds of staleness after which the set is emptied; None (default): never. Emptying it
             turns an outage of etcd into an outage of the service: choose it only where calling a wrong instance is
             worse than calling none.
+        keep_last: seconds for which the last instances stay in use after etcd has stopped listing any. Default 3;
+            0: none. An etcd that lost its data, or that was frozen for longer than the leases, lists nothing for the
+            moment that the servers need to register again; calls would all fail then, and so lose nothing by a try.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Instancer:
         backoff: Backoff | None = None,
         relist: float = 60.0,
         invalidate_after: float | None = None,
+        keep_last: float = 3.0,
     ) -> None:
         if not prefix.endswith("/"):
             raise ValueError(f'expected a prefix that ends with "/", got {prefix!r}: it would match its neighbours')
@@ -71,10 +75,14 @@ class Instancer:
         self._backoff = backoff or Backoff()
         self._relist = relist
         self._invalidate_after = invalidate_after
+        self._keep_last = keep_last
         self._by_key: dict[str, str] = {}
         self._addresses: Counter[str] = Counter()
         self._observers: list[Observer] = []
         self._task: asyncio.Task[None] | None = None
+        # Gone from etcd, and still in use: see keep_last.
+        self._kept: frozenset[str] = frozenset()
+        self._letting_go: asyncio.TimerHandle | None = None
         self._invalidation: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self.stale = True
@@ -93,39 +101,43 @@ class Instancer:
                 await self._task
             self._task = None
         self._cancel_invalidation()
+        self._forget_kept()
 
     @property
     def instances(self) -> frozenset[str]:
-        """All known addresses."""
-        return frozenset(self._addresses)
+        """All known addresses, those included that are kept though etcd lists none any more."""
+        return frozenset(self._addresses) | self._kept
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
         """Tell `observer` of all instances known now and of every change from now on; returns the way to stop it."""
         self._observers.append(observer)
-        if self._addresses:
+        if self.instances:
             observer(InstanceChange(self.instances, frozenset()))
         return lambda: self._observers.remove(observer)
 
     async def wait_instances(self) -> frozenset[str]:
         """Wait until at least one instance is known."""
-        while not self._addresses:
+        while not self.instances:
             self._changed.clear()
             await self._changed.wait()
         return self.instances
 
     async def _follow(self) -> None:
-        failures = 0
+        streak = Streak(self._backoff)
         while True:
             try:
                 listing = await self._etcd.list(self.prefix)
                 self._replace({item.key: item for item in listing.items})
                 self._mark_fresh()
-                failures = 0
                 await self._watch(listing.revision + 1)
             except EtcdError as error:
-                failures += 1
                 self._mark_stale(str(error))
-                await asyncio.sleep(self._backoff.delay(failures))
+                await asyncio.sleep(streak.delay())
+            except Exception as error:
+                # An observer's, most likely: it must not end discovery for all others.
+                log.exception("following instances failed unexpectedly", prefix=self.prefix)
+                self._mark_stale(repr(error))
+                await asyncio.sleep(streak.delay())
 
     async def _watch(self, revision: int) -> None:
         """Apply changes as they come; return when it is time to list again."""
@@ -158,13 +170,36 @@ class Instancer:
         added = frozenset(a for a, known in before.items() if not known and a in self._addresses)
         removed = frozenset(a for a, known in before.items() if known and a not in self._addresses)
         if added or removed:
-            self._announce(InstanceChange(added, removed))
+            self._settle(added, removed)
+
+    def _settle(self, added: frozenset[str], removed: frozenset[str]) -> None:
+        """Announce a change of what etcd lists, unless it leaves nothing: then the last ones stay for a moment."""
+        if not self._addresses and self._keep_last:
+            self._kept = removed
+            self._letting_go = asyncio.get_running_loop().call_later(self._keep_last, self._let_go)
+            log.warning("no instance listed any more, keeping the last", prefix=self.prefix, seconds=self._keep_last)
+            return
+        kept = self._forget_kept()
+        change = InstanceChange(added - kept, removed | (kept - self._addresses.keys()))
+        if change.added or change.removed:
+            self._announce(change)
+
+    def _let_go(self) -> None:
+        if kept := self._forget_kept():
+            self._announce(InstanceChange(frozenset(), kept))
+
+    def _forget_kept(self) -> frozenset[str]:
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+            self._letting_go = None
+        kept, self._kept = self._kept, frozenset()
+        return kept
 
     def _address_of(self, item: KeyValue) -> str | None:
         try:
             parse_address(item.value)
         except ValueError as error:
-            log.warning("registration ignored", key=item.key, reason=str(error))
+            log.warning("registration ignored", key=item.key[:200], reason=str(error))
             return None
         return item.value
 
@@ -175,20 +210,20 @@ class Instancer:
             prefix=self.prefix,
             added=",".join(sorted(change.added)),
             removed=",".join(sorted(change.removed)),
-            total=len(self._addresses),
+            total=len(self.instances),
         )
         for observer in tuple(self._observers):
             observer(change)
 
     def _mark_fresh(self) -> None:
         if self.stale and self.reason != NOT_LISTED:
-            log.info("instances are up to date again", prefix=self.prefix, total=len(self._addresses))
+            log.info("instances are up to date again", prefix=self.prefix, total=len(self.instances))
         self.stale, self.reason = False, None
         self._cancel_invalidation()
 
     def _mark_stale(self, reason: str) -> None:
         if not self.stale or self.reason == NOT_LISTED:
-            log.warning("instances may be stale", prefix=self.prefix, total=len(self._addresses), reason=reason)
+            log.warning("instances may be stale", prefix=self.prefix, total=len(self.instances), reason=reason)
         self.stale, self.reason = True, reason
         if self._invalidate_after is not None and self._invalidation is None:
             loop = asyncio.get_running_loop()
@@ -197,6 +232,7 @@ class Instancer:
     def _invalidate(self) -> None:
         log.error("instances invalidated", prefix=self.prefix, after=self._invalidate_after, reason=self.reason)
         self._replace({})
+        self._let_go()
 
     def _cancel_invalidation(self) -> None:
         if self._invalidation is not None:

@@ -29,6 +29,7 @@ class MiddlewareInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, middleware: Middleware[Any, Any] | None, services: Collection[str]) -> None:
         self._middleware = middleware
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
         self._prefixes = tuple(f"/{service}/" for service in services)
 
     async def intercept_service(
@@ -42,10 +43,14 @@ class MiddlewareInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if not handler_call_details.method.startswith(self._prefixes):
             return handler
-        return grpc.unary_unary_rpc_method_handler(
-            self._guarded(handler.unary_unary, handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+        known = self._wrapped.get(handler_call_details.method)
+        if known is None or known[0] is not handler:
+            wrapped: Handler = grpc.unary_unary_rpc_method_handler(
+                self._guarded(handler.unary_unary, handler.request_deserializer),
+                response_serializer=handler.response_serializer,
+            )
+            known = self._wrapped[handler_call_details.method] = handler, wrapped
+        return known[1]
 
     def _guarded(
         self, behavior: Callable[[Any, Any], Awaitable[Any]], deserialize: Callable[[bytes], Any] | None

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from meshkit.backoff import Backoff
+from meshkit.backoff import Backoff, Streak
 from meshkit.errors import EtcdError, LeaseLostError
 from meshkit.etcd.port import Etcd, KeyValue, Lease
 
 __all__ = ["Registrar"]
 
 log = structlog.stdlib.get_logger(__name__)
+
+# Seconds that revoking the lease may take on leaving.
+PATIENCE = 2.5
 
 
 class Registrar:
@@ -54,7 +58,10 @@ class Registrar:
         self._ttl = ttl
         self._backoff = backoff or Backoff()
         self._recheck = recheck
+        # Chosen here rather than by etcd: a grant or a put whose answer got lost is then still known to be ours.
+        self._lease_id = 0
         self._lease: Lease | None = None
+        self._put_sent = False
         self._registered = asyncio.Event()
         self._ever_registered = False
         self._task: asyncio.Task[None] | None = None
@@ -77,47 +84,61 @@ class Registrar:
         """Wait until the key is in etcd."""
         await self._registered.wait()
 
-    async def deregister(self) -> None:
+    async def deregister(self) -> bool:
         """Stop keeping the key and revoke its lease, which deletes the key unless a successor owns it.
 
         Takes a few seconds at most; where etcd cannot be reached the lease ends by itself after its TTL.
         Calling it again does nothing.
+
+        Returns:
+            Whether clients may have seen the key: a put under way when this was called may have reached etcd.
         """
         if self._task is None:
-            return
+            return False
         task, self._task = self._task, None
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         self._registered.clear()
-        await self._revoke()
+        await self._leave()
         log.info("deregistered", key=self.key)
+        return self._put_sent
 
     async def _keep_registered(self) -> None:
-        failures = 0
+        streak = Streak(self._backoff)
         while True:
             try:
                 await self._register()
-                failures = 0
                 await self._hold()
             except LeaseLostError as error:
+                # Told by etcd itself. Nothing of ours hangs on that lease any more: the next try takes another one.
+                self._registered.clear()
+                delay = streak.delay()
                 log.warning("registration lost, registering again", key=self.key, reason=str(error))
+                await self._revoke()
             except EtcdError as error:
-                failures += 1
-                delay = self._backoff.delay(failures)
+                # What was asked for may have been done all the same: the next try goes on with the same lease.
+                delay = streak.delay()
                 log.warning("registration failed", key=self.key, reason=str(error), retry_in=round(delay, 3))
-                await asyncio.sleep(delay)
-            self._registered.clear()
-            await self._revoke()
+            except Exception:
+                delay = streak.delay()
+                log.exception("registration failed unexpectedly", key=self.key, retry_in=round(delay, 3))
+            await asyncio.sleep(delay)
 
     async def _register(self) -> None:
-        lease = self._lease = await self._etcd.grant(self._ttl)
+        if not self._lease_id:
+            self._lease_id = secrets.randbits(62) + 1
+        lease = self._lease = await self._etcd.grant(self._ttl, self._lease_id)
         if self._ever_registered:
             # Lost and found: whoever has put the key since is our successor.
             while (owner := await self._etcd.put_if_absent(self.key, self.value, lease.id)) is not None:
+                if owner.lease == lease.id:
+                    # Ours: an earlier try has put it, and its answer got lost.
+                    break
                 await self._step_back(owner)
         else:
             # The first time, a key that is there is the leftover of an earlier life at this address.
+            self._put_sent = True
             await self._etcd.put(self.key, self.value, lease.id)
         self._ever_registered = True
         self._registered.set()
@@ -145,32 +166,30 @@ class Registrar:
             await asyncio.gather(renewal, guard, return_exceptions=True)
 
     async def _renew(self, lease: Lease) -> None:
-        failures = 0
+        streak = Streak(self._backoff)
         while True:
             try:
                 await self._etcd.keep_alive(lease.id)
-                failures = 0
+                streak.failures = 0
                 await asyncio.sleep(lease.ttl / 3)
             except LeaseLostError:
                 raise
             except EtcdError as error:
                 # The lease may outlive the outage (etcd gives every lease its full TTL after a restart): go on with it.
-                failures += 1
-                if failures == 1:
+                delay = streak.delay()
+                if streak.failures == 1:
                     log.warning("lease not renewed, trying on", key=self.key, reason=str(error))
-                await asyncio.sleep(self._backoff.delay(failures))
+                await asyncio.sleep(delay)
 
     async def _guard(self, lease: Lease) -> None:
-        failures = 0
+        streak = Streak(self._backoff)
         while True:
             try:
                 await self._watch_key(lease)
-                failures = 0
             except LeaseLostError:
                 raise
             except EtcdError:
-                failures += 1
-                await asyncio.sleep(self._backoff.delay(failures))
+                await asyncio.sleep(streak.delay())
 
     async def _watch_key(self, lease: Lease) -> None:
         """Look at the key, then follow it; return when it is time to look again."""
@@ -193,10 +212,22 @@ class Registrar:
             raise LeaseLostError(f"the key was taken over under lease {item.lease:x}")
 
     async def _revoke(self) -> None:
-        lease, self._lease = self._lease, None
-        if lease is None:
-            return
+        """Try once to revoke a lease that is of no use any more; it ends by itself otherwise."""
+        lease_id, self._lease_id = self._lease_id, 0
+        with contextlib.suppress(EtcdError):
+            await self._etcd.revoke(lease_id)
+
+    async def _leave(self) -> None:
+        if not self._lease_id:
+            return None
+        streak, reason = Streak(self._backoff), "no answer"
         try:
-            await self._etcd.revoke(lease.id)
-        except EtcdError as error:
-            log.warning("lease not revoked, it ends by itself", key=self.key, ttl=lease.ttl, reason=str(error))
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        return await self._etcd.revoke(self._lease_id)
+                    except EtcdError as error:
+                        reason = str(error)
+                        await asyncio.sleep(streak.delay())
+        except TimeoutError:
+            log.warning("lease not revoked, it ends by itself", key=self.key, ttl=self._ttl, reason=reason)

@@ -13,7 +13,8 @@ from meshkit.attempt import Attempt, current_attempt
 from meshkit.backoff import Backoff
 from meshkit.balancer import Balancer
 from meshkit.endpointer import InstanceEndpoint
-from meshkit.errors import FailedAttempt, NoEndpointsError, RetryError, status_of
+from meshkit.errors import FailedAttempt, NoEndpointsError, RefusedError, RetryError, status_of
+from meshkit.retry_budget import RetryBudget
 
 __all__ = ["Retry", "is_retryable"]
 
@@ -43,9 +44,13 @@ class Retry(Generic[Request, Response]):
         timeout: seconds for the whole call, all attempts and pauses. A sooner deadline of the caller's wins.
         backoff: pause before the next attempt, full jitter. Default: up to 10 ms, doubling, at most 250 ms.
         retryable: which errors another attempt may mend. Default `is_retryable`.
+        budget: bounds the retries of all calls together, to 20% of them by default, so that retries do not multiply
+            the load of a service that fails as a whole. Default: a RetryBudget of its own; give several Retries to
+            one service the same one.
 
     Calling it raises:
-        RetryError: all attempts failed, or one failed for good; names each of them, and has the last one's code.
+        RetryError: all attempts failed, or one failed for good, or the budget is spent; names each of the attempts,
+            and has the last one's code.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Retry(Generic[Request, Response]):
         timeout: float = 1.0,
         backoff: Backoff | None = None,
         retryable: Callable[[Exception], bool] = is_retryable,
+        budget: RetryBudget | None = None,
     ) -> None:
         if attempts < 1:
             raise ValueError(f"expected at least 1 attempt, got {attempts}")
@@ -66,9 +72,11 @@ class Retry(Generic[Request, Response]):
         self._timeout = timeout
         self._backoff = backoff or Backoff(base=0.01, cap=0.25)
         self._retryable = retryable
+        self._budget = budget or RetryBudget()
 
     async def __call__(self, request: Request) -> Response:
         """Make the call."""
+        self._budget.deposit()
         failed: list[FailedAttempt] = []
         now = asyncio.get_running_loop().time
         outer = deadline.remaining()
@@ -114,4 +122,7 @@ class Retry(Generic[Request, Response]):
             return f"all {number} attempts failed" if number > 1 else "the only attempt failed"
         if remaining <= 0:
             return "deadline exceeded"
+        # An attempt that was refused on this side has burdened nobody.
+        if not isinstance(error, RefusedError) and not self._budget.withdraw():
+            return "retry budget spent"
         return None

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from meshkit.address import parse_address
 from meshkit.registrar import Registrar
+from meshkit.tls import ServerTls
 
 __all__ = ["MAX_MESSAGE_BYTES", "serving", "stop_signal"]
 
@@ -38,6 +39,8 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     # A port that is taken is an error, not something to share.
     ("grpc.so_reuseport", 0),
+    # Who connects and never says anything is let go after this long, not after gRPC's two minutes.
+    ("grpc.server_handshake_timeout_ms", 10_000),
 )
 
 
@@ -47,6 +50,8 @@ async def serving(
     services: Sequence[str],
     *,
     listen: str,
+    tls: ServerTls | None = None,
+    health_listen: str | None = None,
     registrar: Registrar | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     drain: float = 2.0,
@@ -58,13 +63,16 @@ async def serving(
         add_services: adds the servicers, e.g. `lambda server: add_BookServiceServicer_to_server(Books(), server)`.
         services: full names of the services, for health and reflection, e.g. `["BookService"]`.
         listen: `host:port`; port 0 takes a free one.
+        tls: None: plaintext.
+        health_listen: `host:port` for the health service alone, always plaintext: for probes that speak no TLS, as
+            those of Kubernetes. Default None: none.
         registrar: not yet entered; None: nothing is registered, and ready means listening.
         interceptors: outermost first. Health and reflection pass them too.
         drain: seconds between the lease's end and the listener's, for clients to hear of it. Default 2.
         grace: seconds that calls in flight may take after that; then they are cancelled. Default 10.
 
     Raises:
-        OSError: the port cannot be bound.
+        OSError: a port cannot be bound.
     """
     server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     add_services(server)
@@ -75,9 +83,10 @@ async def serving(
     names = ("", *services)
     await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.NOT_SERVING)
     _try_to_bind(listen)
-    port = server.add_insecure_port(listen)
+    health_server = await _health_server(health_servicer, health_listen) if health_listen else None
+    port = server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)
     await server.start()
-    log.info("listening", listen=listen, port=port)
+    log.info("listening", listen=listen, port=port, tls=tls is not None)
     readiness: asyncio.Task[None] | None = None
     try:
         if registrar is not None:
@@ -91,13 +100,21 @@ async def serving(
                 await readiness
         log.info("leaving", drain=drain, grace=grace)
         await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.NOT_SERVING)
-        if registrar is not None:
-            was_visible = registrar.registered
-            await registrar.deregister()
-            if was_visible:
-                await asyncio.sleep(drain)
+        if registrar is not None and await registrar.deregister():
+            await asyncio.sleep(drain)
         await server.stop(grace)
+        if health_server is not None:
+            await health_server.stop(None)
         log.info("stopped")
+
+
+async def _health_server(health_servicer: health.aio.HealthServicer, listen: str) -> grpc.aio.Server:
+    _try_to_bind(listen)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    server.add_insecure_port(listen)
+    await server.start()
+    return server
 
 
 def _try_to_bind(listen: str) -> None:

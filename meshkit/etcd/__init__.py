@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshkit.etcd.client import EtcdClient
+from meshkit.etcd.client import EtcdClient, EtcdLogin
 from meshkit.etcd.port import Etcd, Event, KeyValue, Lease, Listing, WatchBatch
 
-__all__ = ["Etcd", "EtcdClient", "Event", "KeyValue", "Lease", "Listing", "WatchBatch"]
+__all__ = ["Etcd", "EtcdClient", "EtcdLogin", "Event", "KeyValue", "Lease", "Listing", "WatchBatch"]

@@ -57,8 +57,12 @@ class WatchBatch:
 class Etcd(Protocol):
     """What the mesh asks of etcd. Every method raises EtcdError, within seconds, where etcd cannot answer."""
 
-    async def grant(self, ttl: int) -> Lease:
-        """Grant a lease of at least `ttl` seconds."""
+    async def grant(self, ttl: int, lease_id: int = 0) -> Lease:
+        """Grant a lease of at least `ttl` seconds.
+
+        With a `lease_id` of the caller's choice (below 2**63) asking again is harmless: a lease that an earlier try
+        was granted is renewed. 0: etcd chooses.
+        """
 
     async def keep_alive(self, lease_id: int) -> int:
         """Renew a lease once and return its new TTL in seconds.

@@ -7,8 +7,9 @@ lone `x-b3-sampled: 0`, drops the debug flag, and widens 64-bit trace ids.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_value, set_value
@@ -53,7 +54,7 @@ class _Decision:
 
 def is_debug(context: SpanContext) -> bool:
     """Whether the caller asked for this trace to be kept at any price (`x-b3-flags: 1`)."""
-    return context.trace_state.get("b3") == "debug"
+    return bool(context.trace_state) and context.trace_state.get("b3") == "debug"
 
 
 class B3Propagator(TextMapPropagator):
@@ -75,13 +76,7 @@ class B3Propagator(TextMapPropagator):
             values = getter.get(carrier, name)
             return values[0].strip() if values else None
 
-        single = header(SINGLE)
-        if single is not None and (found := _from_single(single, context)) is not None:
-            return found
-        sampled = header(SAMPLED)
-        debug = header(FLAGS) == "1"
-        decision = True if debug else _DECISIONS.get(sampled.lower()) if sampled else None
-        return _into(context, header(TRACE_ID), header(SPAN_ID), decision, debug)
+        return _read(header, context)
 
     def inject(
         self,
@@ -90,23 +85,39 @@ class B3Propagator(TextMapPropagator):
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
         """Write the current span for the callee; nothing where there is none."""
-        span = trace.get_current_span(context)
-        own = span.get_span_context()
-        if not own.is_valid:
-            return
-        setter.set(carrier, TRACE_ID, f"{own.trace_id:0{32 if own.trace_id >> 64 else 16}x}")
-        setter.set(carrier, SPAN_ID, f"{own.span_id:016x}")
-        parent = getattr(span, "parent", None)
-        if parent is not None:
-            setter.set(carrier, PARENT_SPAN_ID, f"{parent.span_id:016x}")
-        setter.set(carrier, SAMPLED, "1" if own.trace_flags.sampled else "0")
-        if is_debug(own):
-            setter.set(carrier, FLAGS, "1")
+        for name, value in headers_of(trace.get_current_span(context)):
+            setter.set(carrier, name, value)
 
     @property
     def fields(self) -> set[str]:
         """The headers that `inject` may set."""
         return {TRACE_ID, SPAN_ID, PARENT_SPAN_ID, SAMPLED, FLAGS}
+
+
+def headers_of(span: trace.Span) -> tuple[tuple[str, str], ...]:
+    """A span's context as headers for the callee; none where the span has no valid one."""
+    own = span.get_span_context()
+    if not own.is_valid:
+        return ()
+    headers = [
+        (TRACE_ID, f"{own.trace_id:0{32 if own.trace_id >> 64 else 16}x}"),
+        (SPAN_ID, f"{own.span_id:016x}"),
+        (SAMPLED, "1" if own.trace_flags & TraceFlags.SAMPLED else "0"),
+    ]
+    if (parent := getattr(span, "parent", None)) is not None:
+        headers.append((PARENT_SPAN_ID, f"{parent.span_id:016x}"))
+    if is_debug(own):
+        headers.append((FLAGS, "1"))
+    return tuple(headers)
+
+
+def extracted(metadata: Any) -> Context:
+    """The context that a gRPC call's metadata brings; as `B3Propagator.extract`, and the first of each name counts."""
+    carrier: dict[str, str] = {}
+    for name, value in metadata or ():
+        if isinstance(value, str):
+            carrier.setdefault(name, value.strip())
+    return _read(carrier.get, Context())
 
 
 def b3_sampler() -> Sampler:
@@ -134,6 +145,16 @@ class _RootSampler(Sampler):
 
     def get_description(self) -> str:
         return "B3 root"
+
+
+def _read(header: Callable[[str], str | None], context: Context) -> Context:
+    single = header(SINGLE)
+    if single is not None and (found := _from_single(single, context)) is not None:
+        return found
+    sampled = header(SAMPLED)
+    debug = header(FLAGS) == "1"
+    decision = True if debug else _DECISIONS.get(sampled.lower()) if sampled else None
+    return _into(context, header(TRACE_ID), header(SPAN_ID), decision, debug)
 
 
 def _from_single(text: str, context: Context) -> Context | None:
@@ -164,12 +185,3 @@ def _into(context: Context, trace_id: str | None, span_id: str | None, decision:
     if decision is not None:
         return set_value(_DECISION_KEY, _Decision(decision, debug), context)
     return context
-
-
-def first_values(metadata: Sequence[tuple[str, str | bytes]] | None) -> Mapping[str, str]:
-    """Metadata of a gRPC call as a carrier: textual entries, the first of each name."""
-    carrier: dict[str, str] = {}
-    for name, value in metadata or ():
-        if isinstance(value, str):
-            carrier.setdefault(name, value)
-    return carrier

@@ -1,29 +1,189 @@
 """A CLIENT span around every unary call of a channel."""
 
+# ruff: noqa: D102 - documented where the interface is
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from functools import lru_cache
+from typing import Any, Self
 
 import grpc
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import Span, SpanKind, Tracer
 
 from meshkit import deadline
 from meshkit.address import parse_address
 from meshkit.attempt import current_attempt
 from meshkit.tracing import attributes as names
-from meshkit.tracing.b3 import B3Propagator
-from meshkit.tracing.spans import record_status, start_rpc_span
+from meshkit.tracing.b3 import headers_of
+from meshkit.tracing.spans import record_status, rpc_attributes
 
-__all__ = ["TracingClientInterceptor"]
+__all__ = ["TracedChannel", "TracingClientInterceptor"]
 
-_propagator = B3Propagator()
+
+class _ClientSpans:
+    """Makes the spans of the calls to one instance."""
+
+    def __init__(self, tracer: Tracer, instance: str) -> None:
+        self._tracer = tracer
+        host, port = parse_address(instance)
+        server: dict[str, str | int] = {names.SERVER_ADDRESS: host, names.SERVER_PORT: port}
+        self._server = server
+        self._of_method = lru_cache(self._name_and_attributes)
+
+    def _name_and_attributes(self, method: str) -> tuple[str, dict[str, str | int]]:
+        return method.lstrip("/"), {**rpc_attributes(method), **self._server}
+
+    def start(self, method: str) -> Span:
+        name, attributes = self._of_method(method)
+        if attempt := current_attempt.get():
+            attributes = {**attributes, names.ATTEMPT: attempt.number}
+        return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+
+
+def _record_cancellation(span: Span) -> None:
+    # Cut off by the attempt's own time limit, or because nobody waits for the answer any more.
+    late = deadline.passed()
+    record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
+
+
+class TracedChannel(grpc.aio.Channel):
+    """A channel whose unary calls each make a CLIENT span and send its context along in B3 headers.
+
+    It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
+    in a task of its own, on top of the task that the call itself is.
+
+    Parameters:
+        channel: makes the calls, and is closed with this.
+        tracer: makes the spans.
+        instance: the `host:port` that the channel leads to: the spans' remote endpoint.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, tracer: Tracer, instance: str) -> None:
+        self._channel = channel
+        self._spans = _ClientSpans(tracer, instance)
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """See grpc.aio.Channel; the same for the methods below."""
+        make_call = self._channel.unary_unary(method, *args, **kwargs)
+        spans = self._spans
+
+        def traced(request: Any, *, metadata: Any = None, **options: Any) -> _TracedCall:
+            span = spans.start(method)
+            try:
+                headers = headers_of(span)
+                call = make_call(request, metadata=(*metadata, *headers) if metadata else headers, **options)
+            except BaseException as error:
+                record_status(span, grpc.StatusCode.INTERNAL, repr(error))
+                span.end()
+                raise
+            return _TracedCall(call, span)
+
+        return traced
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return self._channel.unary_stream(*args, **kwargs)
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return self._channel.stream_unary(*args, **kwargs)
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return self._channel.stream_stream(*args, **kwargs)
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._channel.channel_ready()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class _TracedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
+    """A call whose span ends with it."""
+
+    def __init__(self, call: Any, span: Span) -> None:
+        self._call = call
+        self._span: Span | None = span
+        self._awaited = False
+        call.add_done_callback(self._done)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """The answer; see grpc.aio.UnaryUnaryCall, as for the methods below."""
+        self._awaited = True
+        span, self._span = self._span, None
+        if span is None:
+            return (yield from self._call.__await__())
+        try:
+            answer = yield from self._call.__await__()
+        except asyncio.CancelledError:
+            _record_cancellation(span)
+            raise
+        except grpc.aio.AioRpcError as error:
+            record_status(span, error.code(), error.details())
+            raise
+        else:
+            record_status(span, grpc.StatusCode.OK, None)
+            return answer
+        finally:
+            span.end()
+
+    def _done(self, _: object) -> None:
+        # Of a call whose answer nobody awaits only its status is asked for, if anything.
+        if not self._awaited and self._span is not None:
+            span, self._span = self._span, None
+            self._ending = asyncio.ensure_future(self._end(span))
+
+    async def _end(self, span: Span) -> None:
+        record_status(span, await self._call.code(), await self._call.details())
+        span.end()
+
+    async def code(self) -> grpc.StatusCode:
+        return await self._call.code()  # type: ignore[no-any-return]
+
+    async def details(self) -> str:
+        return await self._call.details()  # type: ignore[no-any-return]
+
+    async def initial_metadata(self) -> Any:
+        return await self._call.initial_metadata()
+
+    async def trailing_metadata(self) -> Any:
+        return await self._call.trailing_metadata()
+
+    async def wait_for_connection(self) -> None:
+        await self._call.wait_for_connection()
+
+    def cancel(self) -> bool:
+        return self._call.cancel()  # type: ignore[no-any-return]
+
+    def cancelled(self) -> bool:
+        return self._call.cancelled()  # type: ignore[no-any-return]
+
+    def done(self) -> bool:
+        return self._call.done()  # type: ignore[no-any-return]
+
+    def time_remaining(self) -> float | None:
+        return self._call.time_remaining()  # type: ignore[no-any-return]
+
+    def add_done_callback(self, callback: Any) -> None:
+        self._call.add_done_callback(lambda _: callback(self))
 
 
 class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     """Makes a CLIENT span an attempt and sends its context along in B3 headers.
+
+    For channels that are made elsewhere; `TracedChannel` costs less.
 
     Parameters:
         tracer: makes the spans.
@@ -31,31 +191,22 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     """
 
     def __init__(self, tracer: Tracer, instance: str) -> None:
-        self._tracer = tracer
-        host, port = parse_address(instance)
-        self._server: dict[str, str | int] = {names.SERVER_ADDRESS: host, names.SERVER_PORT: port}
+        self._spans = _ClientSpans(tracer, instance)
 
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
         """See grpc.aio.UnaryUnaryClientInterceptor."""
         method = client_call_details.method
-        span = start_rpc_span(self._tracer, SpanKind.CLIENT, method.decode() if isinstance(method, bytes) else method)
+        span = self._spans.start(method.decode() if isinstance(method, bytes) else method)
         try:
-            span.set_attributes(self._server)
-            if attempt := current_attempt.get():
-                span.set_attribute(names.ATTEMPT, attempt.number)
-            headers: dict[str, str] = {}
-            _propagator.inject(headers, trace.set_span_in_context(span))
-            metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers.items())
+            metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers_of(span))
             call = await continuation(client_call_details._replace(metadata=metadata), request)
             try:
                 code = await call.code()
             except asyncio.CancelledError:
                 call.cancel()
-                # Cut off by the attempt's own time limit, or because nobody waits for the answer any more.
-                late = deadline.remaining() == 0
-                record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
+                _record_cancellation(span)
                 raise
             record_status(span, code, await call.details())
             return call

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import cached_property
 
 import requests
 from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
@@ -16,7 +17,8 @@ from opentelemetry.trace import Tracer
 from meshkit.address import parse_address
 from meshkit.tracing.b3 import b3_sampler
 from meshkit.tracing.encoder import SpanEncoder
-from meshkit.tracing.processor import ResendingSpanProcessor
+from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor
+from meshkit.tracing.span import LightTracerProvider
 
 __all__ = ["CollectorUnavailableError", "tracer_provider", "tracing", "zipkin_exporter"]
 
@@ -29,17 +31,32 @@ class CollectorUnavailableError(Exception):
     """The collector answered that it cannot take spans now: 5xx or 429."""
 
 
-class _ZipkinExporter(ZipkinExporter):
+class _ZipkinExporter(ZipkinExporter, PreparingExporter):
     """Tells a collector that is away or overloaded (raises) from one that refuses for good (returns FAILURE)."""
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
-        body = SpanEncoder().serialize(spans, self.local_node)
-        answer = self.session.post(self.endpoint, data=body, timeout=TIMEOUT)
+    def __init__(self, url: str, session: requests.Session, service: str) -> None:
+        super().__init__(endpoint=url, session=session)
+        self.encoder = SpanEncoder()  # type: ignore[assignment]
+        session.headers["Content-Type"] = SpanEncoder.content_type()
+        self.local_node.service_name = service
+
+    @cached_property
+    def _encode(self) -> Callable[[ReadableSpan], bytes]:
+        return SpanEncoder.for_endpoint(self.local_node)
+
+    def prepare(self, span: ReadableSpan) -> bytes:
+        return self._encode(span)
+
+    def send(self, prepared: Sequence[bytes]) -> SpanExportResult:
+        answer = self.session.post(self.endpoint, data=b"".join(prepared), timeout=TIMEOUT)
         if answer.ok:
             return SpanExportResult.SUCCESS
         if answer.status_code >= 500 or answer.status_code == TOO_MANY_REQUESTS:
             raise CollectorUnavailableError(f"{self.endpoint} answered {answer.status_code}")
         return SpanExportResult.FAILURE
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
+        return self.send([self.prepare(span) for span in spans])
 
 
 def tracer_provider(
@@ -56,7 +73,7 @@ def tracer_provider(
 
     Its `shutdown()` sends what is left, within 4 s, and blocks meanwhile; `tracing` sees to that.
     """
-    provider = TracerProvider(sampler=b3_sampler(), resource=Resource({SERVICE_NAME: service}), shutdown_on_exit=False)
+    provider = LightTracerProvider(b3_sampler(), Resource({SERVICE_NAME: service}))
     if exporter is None and zipkin is not None:
         exporter = zipkin_exporter(service, zipkin, address=address)
     if exporter is not None:
@@ -81,12 +98,8 @@ async def tracing(
 
 def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> SpanExporter:
     """The package's exporter with the encoder of meshkit; see `tracer_provider` for the parameters."""
-    session = requests.Session()
-    exporter = _ZipkinExporter(endpoint=url, session=session)
-    exporter.encoder = SpanEncoder()  # type: ignore[assignment]
-    session.headers["Content-Type"] = SpanEncoder.content_type()
+    exporter = _ZipkinExporter(url, requests.Session(), service)
     node = exporter.local_node
-    node.service_name = service
     if address is not None:
         host, port = parse_address(address) if _has_port(address) else (address, None)
         if ":" in host:

@@ -11,12 +11,11 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
-from meshkit.tracing.b3 import B3Propagator, first_values
-from meshkit.tracing.spans import record_status, start_rpc_span
+from meshkit.tracing.b3 import extracted
+from meshkit.tracing.spans import record_status, rpc_attributes
 
 __all__ = ["TracingServerInterceptor"]
 
-_propagator = B3Propagator()
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -32,6 +31,7 @@ class TracingServerInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, tracer: Tracer, services: Collection[str]) -> None:
         self._tracer = tracer
+        self._wrapped: dict[str, tuple[Any, Any]] = {}
         self._prefixes = tuple(f"/{service}/" for service in services)
 
     async def intercept_service(
@@ -44,20 +44,25 @@ class TracingServerInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or not method.startswith(self._prefixes):
             return handler
-        return grpc.unary_unary_rpc_method_handler(
-            self._traced(handler.unary_unary, method),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            wrapped = grpc.unary_unary_rpc_method_handler(
+                self._traced(handler.unary_unary, method),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+            known = self._wrapped[method] = handler, wrapped
+        return known[1]
 
     def _traced(
         self, behavior: Callable[[Any, Any], Awaitable[Any]], method: str
     ) -> Callable[[Any, Any], Awaitable[Any]]:
+        name, attributes = method.lstrip("/"), rpc_attributes(method)
+
         async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            metadata: Any = context.invocation_metadata()
-            parent = otel_context.attach(_propagator.extract(first_values(metadata)))
-            span = start_rpc_span(self._tracer, SpanKind.SERVER, method)
-            current = otel_context.attach(trace.set_span_in_context(span))
+            caller = extracted(context.invocation_metadata())
+            span = self._tracer.start_span(name, caller, SpanKind.SERVER, attributes)
+            token = otel_context.attach(trace.set_span_in_context(span, caller))
             try:
                 answer = await behavior(request, context)
             except asyncio.CancelledError:
@@ -75,8 +80,7 @@ class TracingServerInterceptor(grpc.aio.ServerInterceptor):
                 record_status(span, _status(context), _details(context))
                 return answer
             finally:
-                otel_context.detach(current)
-                otel_context.detach(parent)
+                otel_context.detach(token)
                 span.end()
 
         return traced

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import Span, Status, StatusCode, Tracer
 
 from meshkit.errors import status_of
 from meshkit.tracing import attributes as names
@@ -21,12 +23,16 @@ def root_span(tracer: Tracer, name: str) -> Iterator[Span]:
     Whatever error leaves the body is the span's `error`, and its gRPC status is tagged: so a call that an open
     breaker refused, or for which no instance was known, has its trace as well.
     """
-    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
-        try:
-            yield span
-        except Exception as error:
-            record_status(span, status_of(error), str(error))
-            raise
+    span = tracer.start_span(name)
+    token = otel_context.attach(trace.set_span_in_context(span))
+    try:
+        yield span
+    except Exception as error:
+        record_status(span, status_of(error), str(error))
+        raise
+    finally:
+        otel_context.detach(token)
+        span.end()
 
 
 def trace_id_of(span: Span) -> str:
@@ -35,14 +41,10 @@ def trace_id_of(span: Span) -> str:
     return f"{trace_id:0{32 if trace_id >> 64 else 16}x}"
 
 
-def start_rpc_span(tracer: Tracer, kind: SpanKind, full_method: str) -> Span:
-    """Start the span of one RPC, `BookService/GetBookInfo` for the method `/BookService/GetBookInfo`."""
+def rpc_attributes(full_method: str) -> dict[str, str]:
+    """What the spans of one RPC are tagged with from the start; `full_method` is e.g. `/BookService/GetBookInfo`."""
     service, _, method = full_method.lstrip("/").rpartition("/")
-    return tracer.start_span(
-        f"{service}/{method}",
-        kind=kind,
-        attributes={names.RPC_SYSTEM: "grpc", names.RPC_SERVICE: service, names.RPC_METHOD: method},
-    )
+    return {names.RPC_SYSTEM: "grpc", names.RPC_SERVICE: service, names.RPC_METHOD: method}
 
 
 def record_status(span: Span, code: grpc.StatusCode, details: str | None) -> None:

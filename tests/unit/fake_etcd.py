@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
-from meshkit.errors import EtcdError, LeaseLostError
+from meshkit.errors import EtcdError, LeaseLostError, WatchCanceledError
 from meshkit.etcd import Event, KeyValue, Lease, Listing, WatchBatch
 
 
@@ -14,13 +14,18 @@ class FakeEtcd:
         self.leases: set[int] = set()
         self.granted = self.renewals = self.listings = 0
         self.revision = 1
+        # Requests that are done, and whose answer never comes.
+        self.lost_answers: list[str] = []
+        self.watches_refused = False
+        self.watched = 0
         self._watches: set[asyncio.Queue[WatchBatch | EtcdError]] = set()
 
-    async def grant(self, ttl: int) -> Lease:
+    async def grant(self, ttl: int, lease_id: int = 0) -> Lease:
         self._answer()
         self.granted += 1
-        self.leases.add(self.granted)
-        return Lease(self.granted, ttl)
+        self.leases.add(lease_id)
+        self._lose_answer("grant")
+        return Lease(lease_id, ttl)
 
     async def keep_alive(self, lease_id: int) -> int:
         self._answer()
@@ -38,11 +43,13 @@ class FakeEtcd:
     async def put(self, key: str, value: str, lease_id: int = 0) -> None:
         self._answer()
         self.set(key, value, lease_id)
+        self._lose_answer("put")
 
     async def put_if_absent(self, key: str, value: str, lease_id: int = 0) -> KeyValue | None:
         self._answer()
         if key not in self.keys:
             self.set(key, value, lease_id)
+            self._lose_answer("put_if_absent")
             return None
         return self.keys[key]
 
@@ -53,6 +60,9 @@ class FakeEtcd:
 
     async def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch]:
         self._answer()
+        self.watched += 1
+        if self.watches_refused:
+            raise WatchCanceledError("permission denied")
         assert start_revision == self.revision + 1, "something between the listing and the watch would be missed"
         queue: asyncio.Queue[WatchBatch | EtcdError] = asyncio.Queue()
         self._watches.add(queue)
@@ -87,6 +97,11 @@ class FakeEtcd:
         self.revision += 1
         for queue in self._watches:
             queue.put_nowait(WatchBatch((event,), self.revision))
+
+    def _lose_answer(self, request: str) -> None:
+        if request in self.lost_answers:
+            self.lost_answers.remove(request)
+            raise EtcdError("deadline exceeded")
 
     def _answer(self) -> None:
         if self.down:

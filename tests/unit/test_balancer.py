@@ -133,3 +133,27 @@ def test_a_chain_is_passed_in_the_order_in_which_it_is_written() -> None:
 
     assert asyncio.run(chain(noting("a"), noting("b"), noting("c"))(answering("book"))(None)) == "book"  # type: ignore[arg-type]
     assert passed == ["a", "b", "c"]
+
+
+@fake_time
+async def test_renewed_endpoints_take_over_once_made_and_the_old_ones_close_once_idle() -> None:
+    instances, log = Instances(), list[str]()
+    async with Endpointer(instances, recording_factory(log, work=2)) as endpointer:
+        instances.change(added="a b")
+        await endpointer.wait_endpoints()
+        old = list(endpointer.endpoints)
+        call = asyncio.create_task(old[0](None))
+        await settle()
+        endpointer.renew()
+        assert endpointer.endpoints == old
+        await settle()
+        assert {endpoint.instance for endpoint in endpointer.endpoints} == {"a", "b"}
+        assert not set(endpointer.endpoints) & set(old)
+        assert [entry for entry in log if entry.startswith("close")] == [f"close {old[1].instance}"]
+        await call
+        await settle()
+        assert sum(entry.startswith("close") for entry in log) == 2
+        endpointer.renew()
+        instances.change(removed="a")
+        await settle()
+        assert [endpoint.instance for endpoint in endpointer.endpoints] == ["b"]

@@ -1,8 +1,10 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meshkit import EtcdError, InstanceChange, Instancer, WatchCanceledError
+from meshkit import EtcdError, InstanceChange, Instancer, WatchCanceledError, parse_address
 from tests.unit.fake_etcd import FakeEtcd
 from tests.unit.fake_time import fake_time
 
@@ -115,7 +117,7 @@ async def test_values_that_are_no_addresses_are_ignored_and_neighbours_never_mat
 async def test_one_address_under_two_keys_is_one_instance_until_both_are_gone() -> None:
     etcd = with_instances(A)
     etcd.set(PREFIX + "again", A)
-    async with Instancer(etcd, PREFIX) as instancer:
+    async with Instancer(etcd, PREFIX, keep_last=0) as instancer:
         await instancer.wait_instances()
         etcd.delete(PREFIX + "again")
         await asyncio.sleep(0.001)
@@ -123,6 +125,82 @@ async def test_one_address_under_two_keys_is_one_instance_until_both_are_gone() 
         etcd.delete(PREFIX + A)
         await asyncio.sleep(0.001)
         assert instancer.instances == frozenset()
+
+
+@fake_time
+async def test_the_last_instances_stay_for_a_moment_after_etcd_lists_none() -> None:
+    etcd, heard = with_instances(A), list[InstanceChange]()
+    async with Instancer(etcd, PREFIX, keep_last=3) as instancer:
+        await instancer.wait_instances()
+        instancer.subscribe(heard.append)
+        etcd.delete(PREFIX + A)
+        await asyncio.sleep(2.9)
+        assert instancer.instances == {A}
+        etcd.set(PREFIX + A, A)
+        await asyncio.sleep(10)
+        assert heard == [InstanceChange(frozenset({A}), frozenset())]
+        etcd.delete(PREFIX + A)
+        await asyncio.sleep(3.1)
+        assert instancer.instances == frozenset()
+        assert heard[-1] == InstanceChange(frozenset(), frozenset({A}))
+
+
+@fake_time
+async def test_kept_instances_give_way_to_those_that_are_listed() -> None:
+    etcd, heard = with_instances(A), list[InstanceChange]()
+    async with Instancer(etcd, PREFIX) as instancer:
+        await instancer.wait_instances()
+        instancer.subscribe(heard.append)
+        etcd.delete(PREFIX + A)
+        await asyncio.sleep(1)
+        etcd.set(PREFIX + B, B)
+        await asyncio.sleep(0.001)
+        assert instancer.instances == {B}
+        assert heard[-1] == InstanceChange(frozenset({B}), frozenset({A}))
+
+
+@fake_time
+async def test_watches_that_are_always_refused_are_tried_with_backoff() -> None:
+    etcd = with_instances(A)
+    etcd.watches_refused = True
+    async with Instancer(etcd, PREFIX) as instancer:
+        await asyncio.sleep(100)
+        assert 100 < etcd.watched < 400
+        etcd.watches_refused = False
+        await asyncio.sleep(1.1)
+        assert not instancer.stale
+
+
+@fake_time
+async def test_an_observer_that_raises_does_not_end_discovery() -> None:
+    def broken(change: InstanceChange) -> None:
+        raise RuntimeError("a bug of its own")
+
+    etcd = with_instances(A)
+    async with Instancer(etcd, PREFIX) as instancer:
+        await instancer.wait_instances()
+        unsubscribe = instancer.subscribe(lambda change: None)
+        instancer._observers.append(broken)
+        etcd.set(PREFIX + B, B)
+        await asyncio.sleep(2)
+        assert instancer.instances == {A, B}
+        assert not instancer.stale
+        unsubscribe()
+
+
+@given(st.dictionaries(st.binary(max_size=40), st.binary(max_size=300), max_size=20))
+def test_whatever_bytes_are_under_the_prefix_it_lists_what_is_an_address(entries: dict[bytes, bytes]) -> None:
+    @fake_time
+    async def run() -> None:
+        etcd = with_instances(A)
+        for key, value in entries.items():
+            etcd.set(PREFIX + key.decode(errors="replace"), value.decode(errors="replace"))
+        async with Instancer(etcd, PREFIX) as instancer:
+            assert A in await instancer.wait_instances()
+            for instance in instancer.instances:
+                parse_address(instance)
+
+    run()
 
 
 def test_a_prefix_without_its_slash_is_refused() -> None:

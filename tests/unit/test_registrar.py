@@ -50,9 +50,10 @@ async def test_a_lost_lease_means_registering_again() -> None:
     etcd = FakeEtcd()
     async with registrar(etcd) as registration:
         await registration.wait_registered()
-        await etcd.revoke(1)
+        lost = etcd.keys[KEY].lease
+        await etcd.revoke(lost)
         await asyncio.sleep(1)
-        assert etcd.keys[KEY].lease == 2
+        assert etcd.keys[KEY].lease in etcd.leases - {lost}
         assert registration.registered
 
 
@@ -100,6 +101,57 @@ async def test_leaving_takes_no_longer_because_etcd_is_away() -> None:
         etcd.go_down()
         start = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - start <= 3
+
+
+@fake_time
+async def test_answers_that_get_lost_leave_one_lease_and_no_gap() -> None:
+    etcd = FakeEtcd()
+    etcd.lost_answers = ["grant", "put", "put_if_absent"]
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        assert etcd.leases == {etcd.keys[KEY].lease}
+        etcd.delete(KEY)
+        await asyncio.sleep(1)
+        # Its own key, put in a try whose answer got lost, is no successor's.
+        assert registration.registered
+        assert etcd.keys[KEY].lease in etcd.leases
+        assert len(etcd.leases) == 1
+    assert (etcd.keys, etcd.leases) == ({}, set())
+
+
+@fake_time
+async def test_a_key_that_is_always_deleted_again_is_put_with_backoff() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        before = etcd.granted
+        for _ in range(1000):
+            if KEY in etcd.keys:
+                etcd.delete(KEY)
+            await asyncio.sleep(0.01)
+        assert 5 < etcd.granted - before < 60
+
+
+@fake_time
+async def test_leaving_in_the_middle_of_registering_leaves_nothing_and_says_that_it_may_be_known() -> None:
+    etcd = FakeEtcd()
+    etcd.lost_answers = ["put"] * 1000
+    registration = await registrar(etcd).__aenter__()
+    await asyncio.sleep(0.01)
+    assert not registration.registered
+    assert await registration.deregister()
+    assert (etcd.keys, etcd.leases) == ({}, set())
+
+
+@fake_time
+async def test_leaving_tries_again_to_revoke_the_lease() -> None:
+    etcd = FakeEtcd()
+    registration = await registrar(etcd).__aenter__()
+    await registration.wait_registered()
+    etcd.down = True
+    asyncio.get_running_loop().call_later(1, setattr, etcd, "down", False)
+    await registration.deregister()
+    assert (etcd.keys, etcd.leases) == ({}, set())
 
 
 def test_a_ttl_below_a_second_is_refused() -> None:

@@ -1,10 +1,11 @@
 import asyncio
+import random
 from typing import Any
 
 import grpc
 import pytest
 
-from meshkit import Attempt, InstanceEndpoint, Retry, RetryError, RoundRobin, current_attempt, remaining, within
+from meshkit import Attempt, InstanceEndpoint, Random, Retry, RetryError, RoundRobin, current_attempt, remaining, within
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import FixedEndpoints, answering, failing
 
@@ -40,6 +41,14 @@ async def test_unavailable_is_tried_three_times_on_different_instances_and_the_e
 async def test_another_instance_makes_up_for_a_dead_one() -> None:
     retry = Retry(RoundRobin(FixedEndpoints(a=failing(UNAVAILABLE), b=answering("book"))))
     assert await retry(None) == "book"
+
+
+@fake_time
+async def test_an_instance_that_failed_is_not_tried_again_whatever_other_calls_do_in_between() -> None:
+    endpoints = FixedEndpoints(a=failing(UNAVAILABLE), b=failing(UNAVAILABLE), c=answering("book"))
+    # Random: a balancer that remembers no turn would pick the same one again in one of three tries.
+    calls = [Retry(Random(endpoints, random.Random(seed)), attempts=3) for seed in range(50)]
+    assert [await retry(None) for retry in calls] == ["book"] * 50
 
 
 @fake_time

@@ -9,24 +9,28 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 from opentelemetry.trace import Tracer
 
-from book_client.conversation import Conversation, instance_factory
+from book_client.conversation import Conversation, conversation_over
 from book_client.tally import Tally
 from meshkit import (
+    ClientTls,
     Endpoint,
     Endpointer,
-    EtcdClient,
     HystrixBreaker,
     Instancer,
     MeshError,
+    PemFiles,
+    PemWatch,
     Retry,
     RetryError,
     RoundRobin,
+    channel_factory,
     configure_logging,
     parse_address,
     root_span,
@@ -34,7 +38,7 @@ from meshkit import (
     trace_id_of,
     tracing,
 )
-from meshkit.cli import DURATION, mesh_options, run
+from meshkit.cli import DURATION, PEM_FILE, EtcdAccess, mesh_options, run
 from meshkit.logs import LogFormat
 
 log = structlog.stdlib.get_logger("book-client")
@@ -47,10 +51,11 @@ PAUSE_AFTER_REFUSAL = 0.1
 class Settings:
     """The flags; durations in seconds."""
 
-    etcd: tuple[str, ...]
+    etcd: EtcdAccess
     etcd_prefix: str
     zipkin: str | None
     log_format: LogFormat
+    invalidate_after: float
     calls: int
     interval: float
     concurrency: int
@@ -61,10 +66,15 @@ class Settings:
     breaker_sleep: float
     breaker_max_concurrent: int
     breaker_volume: int
+    tls_ca: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_server_name: str | None
 
 
 @click.command("book-client", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @mesh_options("/services/book/")
+@click.option("--invalidate-after", type=DURATION, default="0s", help="Of etcd's absence: call nobody; 0s: never.")
 @click.option("--calls", type=click.IntRange(0), default=30, help="How many; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1, help="Calls at a time.")
@@ -75,6 +85,10 @@ class Settings:
 @click.option("--breaker-sleep", type=DURATION, default="10s", help="From opening to the probe.")
 @click.option("--breaker-max-concurrent", type=click.IntRange(1), default=1000, help="Calls in flight.")
 @click.option("--breaker-volume", type=click.IntRange(1), default=5, help="Calls in 10s below which it never opens.")
+@click.option("--tls-ca", type=PEM_FILE, help="Whose certificates servers must have (PEM); none: plaintext.")
+@click.option("--tls-cert", type=PEM_FILE, help="Own certificate, for servers that ask.  [read again when it changes]")
+@click.option("--tls-key", type=PEM_FILE, help="Its private key, without a passphrase.")
+@click.option("--tls-server-name", help="In the servers' certificates; none: the host of each instance's address.")
 def command(**flags: Any) -> int:
     """Call the book service: discovered in etcd, balanced round robin, retried, guarded by a circuit breaker, traced.
 
@@ -86,19 +100,32 @@ def command(**flags: Any) -> int:
         if flags[name] <= 0:
             raise click.BadParameter("expected a duration above 0s", param_hint="--" + name.replace("_", "-"))
     configure_logging(settings.log_format)
-    return asyncio.run(call_books(settings))
+    return asyncio.run(call_books(settings, _tls(settings)))
 
 
-async def call_books(settings: Settings) -> int:
+def _tls(settings: Settings) -> ClientTls | None:
+    if settings.tls_ca is None:
+        if settings.tls_cert or settings.tls_key or settings.tls_server_name:
+            raise click.UsageError("--tls-cert, --tls-key and --tls-server-name need --tls-ca")
+        return None
+    try:
+        files = PemFiles(settings.tls_ca, settings.tls_cert, settings.tls_key)
+        return ClientTls(PemWatch(files), settings.tls_server_name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+async def call_books(settings: Settings, tls: ClientTls | None) -> int:
     """Make the calls and say how they went; the exit code."""
     tally = Tally()
     try:
         with stop_signal() as stop:
             async with (
-                tracing("book-client", address=_own_ip(settings.etcd[0]), zipkin=settings.zipkin) as tracer,
-                EtcdClient(settings.etcd) as etcd,
-                Instancer(etcd, settings.etcd_prefix) as instancer,
-                Endpointer(instancer, instance_factory(tracer)) as endpointer,
+                tracing("book-client", address=_own_ip(settings.etcd.endpoints[0]), zipkin=settings.zipkin) as tracer,
+                settings.etcd.client() as etcd,
+                Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,
+                Endpointer(instancer, channel_factory(conversation_over, tracer, tls=tls)) as endpointer,
+                tls.renewing(endpointer.renew) if tls else contextlib.nullcontext(),
             ):
                 breaker = HystrixBreaker(
                     "book-service",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,9 +14,10 @@ from book_pb2_grpc import add_BookServiceServicer_to_server
 from book_server.books import SERVICE, BookService
 from meshkit import (
     DelayingLimiter,
-    EtcdClient,
     MiddlewareInterceptor,
+    PemFiles,
     Registrar,
+    ServerTls,
     TokenBucket,
     TracingServerInterceptor,
     configure_logging,
@@ -23,7 +25,7 @@ from meshkit import (
     stop_signal,
     tracing,
 )
-from meshkit.cli import ADDRESS, DURATION, mesh_options, run
+from meshkit.cli import ADDRESS, DURATION, PEM_FILE, EtcdAccess, mesh_options, run
 from meshkit.logs import LogFormat
 
 log = structlog.stdlib.get_logger("book-server")
@@ -35,7 +37,7 @@ class Settings:
 
     listen: str
     advertise: str
-    etcd: tuple[str, ...]
+    etcd: EtcdAccess
     etcd_prefix: str
     lease_ttl: int
     zipkin: str | None
@@ -45,6 +47,10 @@ class Settings:
     max_info_latency: float
     drain: float
     grace: float
+    tls_cert: Path | None
+    tls_key: Path | None
+    tls_client_ca: Path | None
+    health_listen: str | None
     log_format: LogFormat
 
 
@@ -59,6 +65,12 @@ class Settings:
 @click.option("--max-info-latency", type=DURATION, default="200us", help="Most artificial work of GetBookInfo.")
 @click.option("--drain", type=DURATION, default="2s", help="From leaving etcd to refusing calls.")
 @click.option("--grace", type=DURATION, default="10s", help="For calls in flight, after that.")
+@click.option("--tls-cert", type=PEM_FILE, help="Own certificate (PEM); none: plaintext.  [read again when it changes]")
+@click.option("--tls-key", type=PEM_FILE, help="Its private key, without a passphrase.")
+@click.option("--tls-client-ca", type=PEM_FILE, help="Whose certificates clients must have; none: they need none.")
+@click.option(
+    "--health-listen", type=ADDRESS, help="For the health service alone, always plaintext; none: no such port."
+)
 def command(**flags: Any) -> int:
     """Serve books over gRPC: registered in etcd, rate-limited, traced in Zipkin.
 
@@ -67,22 +79,38 @@ def command(**flags: Any) -> int:
     """
     settings = Settings(**flags)
     configure_logging(settings.log_format)
-    asyncio.run(serve(settings))
+    asyncio.run(serve(settings, _tls(settings)))
     return 0
 
 
-async def serve(settings: Settings) -> None:
+def _tls(settings: Settings) -> ServerTls | None:
+    cert, client_ca = settings.tls_cert, settings.tls_client_ca
+    if cert is None:
+        if settings.tls_key is not None or client_ca is not None:
+            raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
+        return None
+    try:
+        # Where clients need no certificate nobody looks at the authorities.
+        files = PemFiles(client_ca or cert, cert, settings.tls_key)
+        return ServerTls(files, require_client=client_ca is not None)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+async def serve(settings: Settings, tls: ServerTls | None) -> None:
     """Serve until SIGINT or SIGTERM."""
     limiter = DelayingLimiter(TokenBucket(settings.rate, settings.burst)) if settings.rate else None
     books = BookService(settings.max_list_latency, settings.max_info_latency)
     with stop_signal() as stop:
         async with (
             tracing("book-server", address=settings.advertise, zipkin=settings.zipkin) as tracer,
-            EtcdClient(settings.etcd) as etcd,
+            settings.etcd.client() as etcd,
             serving(
                 lambda server: add_BookServiceServicer_to_server(books, server),
                 services=[SERVICE],
                 listen=settings.listen,
+                tls=tls,
+                health_listen=settings.health_listen,
                 registrar=Registrar(
                     etcd,
                     key=settings.etcd_prefix + settings.advertise,

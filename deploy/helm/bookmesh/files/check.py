@@ -1,4 +1,6 @@
-"""`helm test`: makes real calls, then looks up every one's trace in Zipkin. Runs in the client's image."""
+"""`helm test`: makes real calls, then checks every one's trace in Zipkin. Runs in the client's image."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -7,15 +9,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
-DEADLINE = 60.0
+Span = dict[str, Any]
+
+# Seconds for the servers to come up, and for a trace to be stored.
+PATIENCE = 60
+METHODS = ["bookservice/getbookinfo", "bookservice/getbooklist"]
 
 
-def trace(zipkin: str, trace_id: str) -> list[dict[str, object]]:
+def stored(zipkin: str, trace_id: str) -> list[Span]:
     """A call's spans as Zipkin's API gives them; [] while it has none."""
     try:
         with urllib.request.urlopen(f"{zipkin}/api/v2/trace/{trace_id}", timeout=10) as answer:
-            spans: list[dict[str, object]] = json.load(answer)
+            spans: list[Span] = json.load(answer)
             return spans
     except urllib.error.HTTPError as error:
         if error.code == 404:
@@ -23,33 +31,78 @@ def trace(zipkin: str, trace_id: str) -> list[dict[str, object]]:
         raise
 
 
-def main() -> None:
-    """Exit with a line that says what is wrong, or with what was seen."""
-    command = ["/venv/bin/book-client", "--log-format", "json", "--calls", os.environ["CALLS"]]
+def flaws(spans: list[Span], instance: str, attempts: int) -> Iterator[str]:
+    """What keeps a successful call's spans from being one whole trace.
+
+    Whole: one root; no span below one that is not there; below each CLIENT span that did not fail its SERVER span, at
+    the instance that was called; both methods called at the instance that the client logged; a CLIENT span of each
+    attempt that failed.
+    """
+    roots = [span["name"] for span in spans if "parentId" not in span]
+    if len(roots) != 1:
+        yield f"expected one root, got {roots}"
+    by_id = {span["id"]: span for span in spans}
+    orphans = [span["name"] for span in spans if span.get("parentId", span["id"]) not in by_id]
+    if orphans:
+        yield f"spans whose parent is not there: {orphans}"
+    clients = [span for span in spans if span.get("kind") == "CLIENT"]
+    good = [span for span in clients if "error" not in span.get("tags", {})]
+    if len(clients) - len(good) < attempts - 1:
+        yield f"expected a CLIENT span of each of {attempts - 1} failed attempts, got {len(clients) - len(good)}"
+    for client in good:
+        below = [
+            (span["name"], address(span.get("localEndpoint")))
+            for span in spans
+            if span.get("kind") == "SERVER" and span.get("parentId") == client["id"]
+        ]
+        called = (client["name"], address(client.get("remoteEndpoint")))
+        if below != [called]:
+            yield f"expected one SERVER span {called} below its CLIENT span, got {below}"
+    names = sorted({span["name"] for span in good if address(span.get("remoteEndpoint")) == instance})
+    if names != METHODS:
+        yield f"expected {METHODS} to be called at {instance}, as the client logged; got {names}"
+
+
+def address(endpoint: dict[str, Any] | None) -> str:
+    """`host:port` of an endpoint in Zipkin's JSON."""
+    endpoint = endpoint or {}
+    host = endpoint.get("ipv4") or f"[{endpoint.get('ipv6')}]"
+    return f"{host}:{endpoint.get('port')}"
+
+
+def make_calls(number: int) -> list[dict[str, Any]]:
+    """Run book-client; its log lines of the calls.
+
+    Raises:
+        SystemExit: a call failed.
+    """
+    command = ["/venv/bin/book-client", "--log-format=json", f"--calls={number}", f"--timeout={PATIENCE}s"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    print(done.stdout)
+    print(done.stdout, flush=True)
     entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     calls = [entry for entry in entries if entry["event"] == "call"]
-    if done.returncode != 0 or not calls:
-        sys.exit(f"book-client ended with status {done.returncode} after {len(calls)} calls")
+    if done.returncode != 0 or len(calls) != number:
+        sys.exit(f"book-client ended with status {done.returncode} after {len(calls)} of {number} calls")
+    return calls
+
+
+def main() -> None:
+    """Exit with a line that says what is wrong, or print what was seen."""
+    calls = make_calls(int(os.environ["CALLS"]))
+    instances = sorted({call["instance"] for call in calls})
     collector = os.environ["BOOK_CLIENT_ZIPKIN"]
     if collector == "off":
-        print(f"{len(calls)} calls succeeded; there is no Zipkin to ask for their traces")
+        print(f"{len(calls)} calls succeeded, by {instances}; there is no Zipkin to ask for their traces")
         return
     zipkin = collector.partition("/api/")[0]
-    give_up = time.monotonic() + DEADLINE
+    give_up = time.monotonic() + PATIENCE
     for call in calls:
-        expected = 5 + call["attempts"] - 1
-        while len(spans := trace(zipkin, call["trace_id"])) < expected:
+        while wrong := list(flaws(spans := stored(zipkin, call["trace_id"]), call["instance"], call["attempts"])):
             if time.monotonic() > give_up:
-                sys.exit(f"trace {call['trace_id']}: {len(spans)} of {expected} spans after {DEADLINE:g} s: {spans}")
+                print(*wrong, json.dumps(spans, indent=1), sep="\n")
+                sys.exit(f"trace {call['trace_id']} is not whole after {PATIENCE} s: {wrong[0]}")
             time.sleep(0.5)
-        ids = {span["id"] for span in spans}
-        roots = [span for span in spans if "parentId" not in span]
-        orphans = [span for span in spans if "parentId" in span and span["parentId"] not in ids]
-        if len(roots) != 1 or orphans:
-            sys.exit(f"trace {call['trace_id']} is broken: {len(roots)} roots, orphans: {orphans}")
-    print(f"{len(calls)} calls succeeded, and each has a whole trace")
+    print(f"{len(calls)} calls succeeded, by {instances}, and each has a whole trace")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,30 @@
+{{/*
+The prefix of all objects' names, at most 40 characters: the longest suffix, and what Kubernetes appends to it for pods
+and their labels, has to fit into 63. A name that is cut gets a checksum, so that two releases never share one.
+*/}}
 {{- define "bookmesh.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $full := printf "%s-%s" .Release.Name $name -}}
+{{- if .Values.fullnameOverride -}}
+{{- $full = .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- $full = .Release.Name -}}
 {{- end -}}
+{{- if gt (len $full) 40 -}}
+{{- $full = printf "%s-%s" ($full | trunc 33 | trimSuffix "-") ($full | sha256sum | trunc 6) -}}
 {{- end -}}
+{{- $full -}}
 {{- end -}}
 
 {{/* Labels by which a component's pods are selected. Takes (list . "component"). */}}
 {{- define "bookmesh.selector" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 }}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/instance: {{ $root.Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/* Of the objects; pods carry the selector's only, so that a new chart version alone restarts none. */}}
 {{- define "bookmesh.labels" -}}
 {{- $root := index . 0 -}}
 {{ include "bookmesh.selector" . }}
@@ -28,21 +34,70 @@ app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* A pod selector on one line, for network policies. Takes (list . "component"). */}}
+{{- define "bookmesh.podSelector" -}}
+{matchLabels: {{ include "bookmesh.selector" . | fromYaml | toJson }}}
+{{- end -}}
+
 {{/* Takes (list . image). */}}
 {{- define "bookmesh.image" -}}
 {{- $image := index . 1 -}}
-{{- printf "%s:%s" $image.repository (default (index . 0).Chart.AppVersion $image.tag) -}}
+{{- printf "%s:%s" $image.repository (default (index . 0).Chart.AppVersion $image.tag) | quote -}}
 {{- end -}}
 
-{{/* What Pod Security `restricted` asks of a pod. */}}
-{{- define "bookmesh.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
+{{- define "bookmesh.serviceAccount" -}}
+{{- $root := index . 0 -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "bookmesh.fullname" $root }}-{{ index . 1 }}
+  labels: {{- include "bookmesh.labels" . | nindent 4 }}
+automountServiceAccountToken: false
 {{- end -}}
 
+{{/*
+What all pods have in common: where they go, how their images are pulled, and what Pod Security `restricted` asks of a
+pod. Takes (list . component-values service-account user-id).
+*/}}
+{{- define "bookmesh.pod" -}}
+{{- $root := index . 0 -}}
+{{- $values := index . 1 -}}
+{{- $user := index . 3 -}}
+serviceAccountName: {{ index . 2 }}
+automountServiceAccountToken: false
+# Nothing here reads the variables that Kubernetes makes of every Service in the namespace.
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ $user }}
+  runAsGroup: {{ $user }}
+  fsGroup: {{ $user }}
+  seccompProfile: {type: RuntimeDefault}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Over the nodes as evenly as they allow. Takes (list . "component"). */}}
+{{- define "bookmesh.spread" -}}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "bookmesh.selector" . | nindent 8 }}
+{{- end -}}
+
+{{/* What Pod Security `restricted` asks of a container, and a read-only root file system. */}}
 {{- define "bookmesh.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -62,7 +117,10 @@ capabilities: {drop: [ALL]}
 {{- join "," $members -}}
 {{- end -}}
 {{- else -}}
-{{- join "," (required "etcd.externalEndpoints is needed where etcd.enabled is false" .Values.etcd.externalEndpoints) -}}
+{{- if not .Values.etcd.externalEndpoints -}}
+{{- fail "etcd.externalEndpoints is needed where etcd.enabled is false, e.g. [etcd.infra:2379]" -}}
+{{- end -}}
+{{- join "," .Values.etcd.externalEndpoints -}}
 {{- end -}}
 {{- end -}}
 
@@ -76,22 +134,4 @@ http://{{ include "bookmesh.fullname" . }}-zipkin:9411/api/v2/spans
 {{- else -}}
 {{- .Values.zipkin.externalUrl -}}
 {{- end -}}
-{{- end -}}
-
-{{/* Where a pod goes, and with which secrets it is pulled. Takes (list . component-values). */}}
-{{- define "bookmesh.placement" -}}
-{{- $root := index . 0 -}}
-{{- $values := index . 1 -}}
-{{- with $root.Values.imagePullSecrets }}
-imagePullSecrets: {{ toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.nodeSelector }}
-nodeSelector: {{ toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.tolerations }}
-tolerations: {{ toYaml . | nindent 2 }}
-{{- end }}
-{{- with $values.affinity }}
-affinity: {{ toYaml . | nindent 2 }}
-{{- end }}
 {{- end -}}

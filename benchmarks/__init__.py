@@ -1,0 +1,1 @@
+"""How fast the mesh is: `make bench`. Method and results: docs/performance.md."""

@@ -1,0 +1,259 @@
+"""The four contenders, each with servers and a load client in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks.load import resident_mb
+from localmesh.components import ROOT, TOOLS, BookServer, Etcd, Zipkin
+from localmesh.http import request_json
+from localmesh.ports import free_port
+from localmesh.process import NotYetError, Process, child_environment
+from localmesh.waiting import until
+
+__all__ = ["Contender", "Contenders", "Ending", "LoadClient", "cpu_seconds", "quiet", "zipkin_counts"]
+
+BENCH_PYTHON = TOOLS / "bench-env/bin/python"
+PATHS = os.pathsep.join(str(ROOT / folder) for folder in (".", "proto", "services/book-server"))
+FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of all spans of a run: `dropped` as the programs have counted, the rest as Zipkin has."""
+
+    key: str
+    made: int
+    dropped: int | None
+    taken: int
+    dropped_by_zipkin: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For the results' file."""
+        return asdict(self) | {"lost": self.made - self.taken - (self.dropped or 0)}
+
+
+class LoadClient:
+    """A load client's process, and the way to command it (see benchmarks.load)."""
+
+    def __init__(self, python: str | Path, module: str, *arguments: str) -> None:
+        self._command = [str(python), "-m", f"benchmarks.{module}", *arguments]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=child_environment() | {"PYTHONPATH": PATHS},
+            cwd=ROOT,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End its standard input, and with it the client."""
+        process = self._running
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 15)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    @property
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError("not entered")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    async def command(self, **command: Any) -> dict[str, Any]:
+        """Have it do something; its answer."""
+        process = self._running
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(command).encode() + b"\n")
+        await process.stdin.drain()
+        while line := await process.stdout.readline():
+            # What is not an answer is the mesh's log.
+            if (answer := json.loads(line)) and "event" not in answer:
+                return dict(answer)
+        raise RuntimeError(f"{' '.join(self._command)} ended with status {await process.wait()}")
+
+
+class Contender:
+    """One way to make the calls."""
+
+    def __init__(
+        self, key: str, title: str, client: LoadClient, servers: Sequence[Process], zipkin: Zipkin | None = None
+    ) -> None:
+        self.key = key
+        self.title = title
+        self.client = client
+        self.servers = servers
+        self.zipkin = zipkin
+
+    @property
+    def pids(self) -> list[int]:
+        """All its processes, Zipkin's included."""
+        return [self.client.pid, *self._server_pids, *([self.zipkin.process.pid] if self.zipkin else [])]
+
+    @property
+    def _server_pids(self) -> list[int]:
+        return [server.pid for server in self.servers]
+
+    async def load(self, in_flight: int, seconds: float, warmup: float = 0.5) -> dict[str, float]:
+        """What it does under load, the servers' side and Zipkin's included; then wait until it rests."""
+        servers = sum(map(cpu_seconds, self._server_pids))
+        zipkin = cpu_seconds(self.zipkin.process.pid) if self.zipkin else 0.0
+        found = await self.client.command(do="load", in_flight=in_flight, seconds=seconds, warmup=warmup)
+        # The warm-up's calls are not in `calls`: its share of the servers' CPU is left out by time.
+        share = seconds / (seconds + warmup) / found["calls"] * 1e6
+        found["server_cpu_us"] = (sum(map(cpu_seconds, self._server_pids)) - servers) * share
+        found["zipkin_cpu_us"] = (cpu_seconds(self.zipkin.process.pid) - zipkin if self.zipkin else 0.0) * share
+        found["server_rss_mb"] = self.server_memory()
+        await self.rest()
+        return found
+
+    def server_memory(self) -> float:
+        """Resident MB of the largest server."""
+        return max(map(resident_mb, self._server_pids))
+
+    async def end(self) -> Ending:
+        """Stop client and servers, then ask Zipkin. The servers' spans are their own log's, or (b): a call's one."""
+        assert self.zipkin is not None
+        client = await self.client.command(do="flush")
+        await self.client.close()
+        made, dropped = client["made"], client.get("dropped", 0)
+        if self.key == "b":
+            made *= 2
+        for server in self.servers:
+            await server.stop()
+            if isinstance(server, BookServer):
+                spans = server.events("spans")[-1]
+                made, dropped = made + spans["ended"], dropped + spans["dropped"]
+        counts = await zipkin_counts(self.zipkin)
+        return Ending(self.key, made, dropped, counts["taken"], counts["dropped"])
+
+    async def rest(self) -> None:
+        """Have it send the spans that wait, and wait until none of its processes is busy."""
+        await self.client.command(do="flush")
+        if self.key == "b":
+            for server in self.servers:
+                server.send(signal.SIGUSR1)
+        await quiet(self.pids)
+
+
+class Contenders:
+    """All four, up and running; `ledgers` are there once they have ended."""
+
+    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "abcd") -> None:
+        self._run_dir = run_dir
+        self._servers = servers
+        self._only = only
+        self._stack = AsyncExitStack()
+        self.all: list[Contender] = []
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for key in self._only:
+                self.all.append(await getattr(self, f"_make_{key}")(stack, self._run_dir / key))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _make_a(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        servers = await self._static_servers(stack, run_dir, sys.executable, "bare")
+        addresses = ",".join(server.command[-1] for server in servers)
+        client = await stack.enter_async_context(LoadClient(sys.executable, "bare", "client", addresses))
+        return Contender("a", "bare grpc.aio", client, servers)
+
+    async def _make_b(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        zipkin = await stack.enter_async_context(Zipkin(run_dir))
+        servers = await self._static_servers(stack, run_dir, BENCH_PYTHON, "usual", zipkin.collector)
+        addresses = ",".join(server.command[-2] for server in servers)
+        client = LoadClient(BENCH_PYTHON, "usual", "client", addresses, zipkin.collector)
+        return Contender("b", "usual stack, traced", await stack.enter_async_context(client), servers, zipkin)
+
+    async def _make_c(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        return await self._make_ours(stack, run_dir, "c", "bookmesh, untraced", None)
+
+    async def _make_d(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        zipkin = await stack.enter_async_context(Zipkin(run_dir))
+        return await self._make_ours(stack, run_dir, "d", "bookmesh, traced", zipkin)
+
+    async def _make_ours(
+        self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, zipkin: Zipkin | None
+    ) -> Contender:
+        collector = zipkin.collector if zipkin else "off"
+        etcd = await stack.enter_async_context(Etcd(run_dir))
+        servers = [BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=collector) for _ in range(self._servers)]
+        for server in servers:
+            await server.start_ready()
+            stack.push_async_exit(server)
+        client = LoadClient(sys.executable, "ours", etcd.address, collector)
+        return Contender(key, title, await stack.enter_async_context(client), servers, zipkin)
+
+    async def _static_servers(
+        self, stack: AsyncExitStack, run_dir: Path, python: str | Path, module: str, *arguments: str
+    ) -> list[Process]:
+        servers = []
+        for number in range(self._servers):
+            address = f"127.0.0.1:{free_port()}"
+            command = [python, "-m", f"benchmarks.{module}", "server", address, *arguments]
+            server = Process(f"server{number}", command, run_dir=run_dir, env={"PYTHONPATH": PATHS})
+
+            async def ready(server: Process = server) -> None:
+                if "ready" not in server.output():
+                    raise NotYetError("not ready yet")
+
+            await server.start(ready, within=30)
+            stack.push_async_exit(server)
+            servers.append(server)
+        return servers
+
+
+async def zipkin_counts(zipkin: Zipkin) -> dict[str, int]:
+    """What Zipkin's collector says of itself: spans taken and spans dropped."""
+    metrics = await request_json(f"{zipkin.url}/metrics")
+    taken, dropped = "counter.zipkin_collector.spans.http", "counter.zipkin_collector.spans_dropped.http"
+    return {"taken": int(metrics.get(taken, 0)), "dropped": int(metrics.get(dropped, 0))}
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time that a process has used (Linux), to within 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def quiet(pids: Sequence[int], *, within: float = 10.0) -> None:
+    """Wait until these processes together use less than 5% of a core."""
+    used = -1.0
+
+    async def probe() -> None:
+        nonlocal used
+        before = sum(map(cpu_seconds, pids))
+        await asyncio.sleep(0.2)
+        used = (sum(map(cpu_seconds, pids)) - before) / 0.2
+        if used > 0.1:
+            raise NotYetError(f"{used:.0%} of a core")
+
+    await until(probe, within=within, what="quiet after the load")

@@ -1,0 +1,109 @@
+"""Closed-loop load: so many calls in flight, each followed by the next as soon as its answer is there.
+
+A load client is a process of its own. It takes commands on standard input, one JSON object a line, and answers each
+with one JSON line on standard output:
+
+    {"do": "load", "in_flight": 16, "seconds": 2.0, "warmup": 0.5}   what it measured
+    {"do": "flush"}                                                  sends the spans that wait; {"spans": made so far}
+    {"do": "memory"}                                                 {"rss_mb": ..., "queued": ...}
+
+It ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+import time
+from array import array
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Spans", "make_calls", "percentile", "resident_mb", "serve_commands"]
+
+Call = Callable[[int], Awaitable[object]]
+
+
+class Spans:
+    """What a client tells of its spans; this one makes none."""
+
+    def flush(self) -> dict[str, int]:
+        """Send what waits; the counts so far."""
+        return {"made": 0, "sent": 0, "dropped": 0}
+
+    def queued(self) -> int:
+        """Spans that wait."""
+        return 0
+
+
+async def make_calls(call: Call, *, in_flight: int, seconds: float, warmup: float = 0.5) -> dict[str, float]:
+    """Make calls for `warmup` + `seconds`; what the latter part cost, in microseconds where it is a time."""
+    await _loop(call, in_flight, warmup)
+    cpu, start = time.process_time(), time.perf_counter()
+    latencies = await _loop(call, in_flight, seconds)
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+    calls = len(latencies)
+    ranked = sorted(latencies)
+    return {
+        "calls": calls,
+        "calls_per_s": calls / elapsed,
+        "p50_us": percentile(ranked, 50) * 1e6,
+        "p99_us": percentile(ranked, 99) * 1e6,
+        "client_cpu_us": cpu / calls * 1e6,
+    }
+
+
+async def _loop(call: Call, in_flight: int, seconds: float) -> array[float]:
+    latencies = array("d")
+    now = time.perf_counter
+    end = now() + seconds
+
+    async def one_after_the_other() -> None:
+        number = 0
+        start = now()
+        while start < end:
+            number += 1
+            await call(number)
+            done = now()
+            latencies.append(done - start)
+            start = done
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(in_flight):
+            workers.create_task(one_after_the_other())
+    return latencies
+
+
+def percentile(ranked: list[float], percent: float) -> float:
+    """The nearest rank's value of an ascending list."""
+    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+
+
+def resident_mb(pid: int | str = "self") -> float:
+    """Resident memory of a process, in MB (Linux)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"no VmRSS of process {pid}")
+
+
+async def serve_commands(call: Call, spans: Spans | None = None) -> None:
+    """Obey standard input until it ends."""
+    spans = spans or Spans()
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        command = json.loads(line)
+        answer: dict[str, Any]
+        if command.pop("do") == "load":
+            loading = asyncio.create_task(make_calls(call, **command))
+            most_queued = 0
+            while not loading.done():
+                await asyncio.wait([loading], timeout=0.1)
+                most_queued = max(most_queued, spans.queued())
+            answer = {**loading.result(), "most_queued": most_queued}
+        else:
+            answer = {**await asyncio.to_thread(spans.flush), "queued": spans.queued()}
+        answer["rss_mb"] = resident_mb()
+        print(json.dumps(answer), flush=True)

@@ -1,0 +1,93 @@
+"""TLS between client and server; certificates that change on disk are taken up without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from meshkit.pem import Pem, PemFiles, PemWatch
+
+__all__ = ["ClientTls", "ServerTls"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """How a client makes sure of a server, and shows who it is.
+
+    Parameters:
+        pem: its files: the authorities of the servers' certificates; certificate and key where servers ask for them.
+        server_name: the name that the servers' certificates must have. None: the host of the instance's address,
+            which a certificate made beforehand cannot know where addresses are those of pods.
+    """
+
+    pem: PemWatch
+    server_name: str | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """For a new channel; a channel keeps the certificates that it began with."""
+        pem = self.pem.pem
+        return grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
+
+    def options(self) -> tuple[tuple[str, str], ...]:
+        """Channel options that go with the credentials."""
+        return (("grpc.ssl_target_name_override", self.server_name),) if self.server_name else ()
+
+    @asynccontextmanager
+    async def renewing(self, renew: Callable[[], None], *, every: float = 1.0) -> AsyncIterator[None]:
+        """Call `renew` (an Endpointer's, say) when the certificates have changed, while the body runs.
+
+        A look at the files every `every` seconds; what is of no use is logged and not taken.
+        """
+
+        async def look() -> None:
+            while True:
+                await asyncio.sleep(every)
+                if self.pem.changed():
+                    renew()
+
+        task = asyncio.create_task(look(), name="certificates")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+class ServerTls:
+    """A server's certificate, and whether its clients need one.
+
+    Parameters:
+        files: certificate and key; `ca`: the authorities of the clients' certificates.
+        require_client: refuse clients without a certificate of those authorities. Default True.
+
+    Raises:
+        ValueError: see `PemFiles.read`.
+    """
+
+    def __init__(self, files: PemFiles, *, require_client: bool = True) -> None:
+        if files.cert is None:
+            raise ValueError("expected a certificate and a key for the server, got neither")
+        self._watch = PemWatch(files)
+        self._require_client = require_client
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Credentials that follow the files: gRPC asks at each handshake; connections that stand are left alone."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration(self._watch.pem),
+            self._fetch,  # type: ignore[arg-type]  # None is allowed: as before
+            require_client_authentication=self._require_client,
+        )
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        return self._configuration(self._watch.pem) if self._watch.changed() else None
+
+    def _configuration(self, pem: Pem) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(pem.key or b"", pem.cert or b"")], root_certificates=pem.ca if self._require_client else None
+        )

@@ -1,0 +1,291 @@
+"""Each component and each of its switches."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from book_client.__main__ import command as client_command
+from book_server.__main__ import command as server_command
+
+from tests.chart.conftest import CHART, Rendered, RenderError, render
+
+PROGRAMS = pytest.mark.parametrize(
+    ("component", "command", "prefix"),
+    [("server", server_command, "BOOK_SERVER"), ("client", client_command, "BOOK_CLIENT")],
+)
+
+
+@PROGRAMS
+def test_each_variable_is_a_flag_of_its_program_and_each_flag_has_its_variable(
+    component: str, command: click.Command, prefix: str
+) -> None:
+    flags = {f"{prefix}_{parameter.name.upper()}" for parameter in command.params if parameter.name}
+    # For an etcd of one's own that asks for certificates or a password; the chart has no values for that.
+    flags -= {f"{prefix}_ETCD_{name}" for name in ("CA", "CERT", "KEY", "USER", "PASSWORD_FILE")}
+    assert {
+        name for name in render({"tls.enabled": True}).environment(component) if name.startswith(f"{prefix}_")
+    } == flags
+
+
+@PROGRAMS
+def test_the_programs_accept_what_the_variables_hold(
+    each: Rendered, component: str, command: click.Command, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if component not in each.pods():
+        return  # switched off here
+    for name, value in each.environment(component).items():
+        # Of files there is only the name here; test_tls.py looks into them.
+        if value is not None and not value.startswith("/tls/"):
+            monkeypatch.setenv(name, value.replace("$(POD_IP)", "10.0.0.1"))
+    context = command.make_context("program", [], auto_envvar_prefix=prefix)
+    assert context.params["etcd"]
+
+
+def test_a_server_advertises_its_pods_own_address(default: Rendered) -> None:
+    entries = default.container("server")["env"]
+    names = [entry["name"] for entry in entries]
+    # A variable can refer only to those before it.
+    assert names.index("POD_IP") < names.index("BOOK_SERVER_ADVERTISE")
+    assert {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in entries
+    assert default.environment("server")["BOOK_SERVER_ADVERTISE"] == "$(POD_IP):50051"
+
+
+def test_a_server_is_ready_by_grpc_health_and_not_restarted_while_it_waits_for_etcd(default: Rendered) -> None:
+    server = default.container("server")
+    assert server["readinessProbe"]["grpc"] == {"port": 50051}
+    assert "tcpSocket" in server["livenessProbe"]
+    assert "tcpSocket" in server["startupProbe"]
+
+
+def test_a_server_has_time_to_leave_etcd_drain_end_its_calls_and_flush_its_spans() -> None:
+    rendered = render({"server.drainSeconds": 7, "server.graceSeconds": 40})
+    environment = rendered.environment("server")
+    assert (environment["BOOK_SERVER_DRAIN"], environment["BOOK_SERVER_GRACE"]) == ("7s", "40s")
+    revoking, flushing = 2, 4
+    assert rendered.pods()["server"]["spec"]["terminationGracePeriodSeconds"] > revoking + 7 + 40 + flushing
+
+
+def test_a_rollout_never_has_fewer_servers_than_asked_for(default: Rendered) -> None:
+    assert default.one("Deployment", "server")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_servers_are_spread_over_the_nodes_but_never_unschedulable_for_it(default: Rendered) -> None:
+    (spread,) = default.pods()["server"]["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert spread["labelSelector"]["matchLabels"].items() <= default.pods()["server"]["metadata"]["labels"].items()
+
+
+def test_autoscaling_leaves_the_number_of_replicas_to_the_autoscaler(default: Rendered) -> None:
+    assert default.one("Deployment", "server")["spec"]["replicas"] == 3
+    assert default.of_kind("HorizontalPodAutoscaler") == []
+    scaled = render({"server.autoscaling.enabled": True, "server.autoscaling.maxReplicas": 7})
+    assert "replicas" not in scaled.one("Deployment", "server")["spec"]
+    spec = scaled.one("HorizontalPodAutoscaler", "server")["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 7)
+    assert spec["scaleTargetRef"]["name"] == scaled.one("Deployment", "server")["metadata"]["name"]
+
+
+def test_disruptions_take_one_server_at_a_time_unless_switched_off(default: Rendered) -> None:
+    budget = default.one("PodDisruptionBudget", "server")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == default.one("Deployment", "server")["spec"]["selector"]
+    assert render({"server.podDisruptionBudget.enabled": False}).of_kind("PodDisruptionBudget") == []
+
+
+def test_the_client_calls_for_ever_as_a_deployment(default: Rendered) -> None:
+    assert default.environment("client")["BOOK_CLIENT_CALLS"] == "0"
+    assert default.of_kind("Job") == []
+
+
+def test_the_client_makes_its_calls_once_as_a_job_of_this_revision() -> None:
+    rendered = render({"client.mode": "job", "client.calls": 12})
+    job = rendered.one("Job", "client")
+    assert job["metadata"]["name"] == "demo-bookmesh-client-1"
+    assert job["spec"]["backoffLimit"] == 0
+    assert rendered.pods()["client"]["spec"]["restartPolicy"] == "Never"
+    assert rendered.environment("client")["BOOK_CLIENT_CALLS"] == "12"
+    with pytest.raises(LookupError):
+        rendered.one("Deployment", "client")
+
+
+def test_the_client_can_be_left_out() -> None:
+    rendered = render({"client.mode": "off"})
+    assert "client" not in rendered.pods()
+    assert "test" in rendered.pods()
+
+
+@pytest.mark.parametrize("mode", ["deployment", "job"])
+def test_the_client_waits_for_a_first_successful_call(mode: str) -> None:
+    pod = render({"client.mode": mode}).pods()["client"]
+    (wait,) = pod["spec"]["initContainers"]
+    assert "--calls=1" in wait["args"]
+    assert pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "book-client"
+
+
+def test_the_client_is_ready_once_connected_to_the_port_that_servers_listen_on(default: Rendered) -> None:
+    command = default.container("client")["readinessProbe"]["exec"]["command"]
+    (port,) = default.container("server")["ports"]
+    pattern = re.compile(command[2])
+    connected = f"   1: 0A00F40A:D2E6 0B00F40A:{port['containerPort']:04X} 01 00000000:00000000 02:00000519 00000000\n"
+    assert pattern.search(connected)
+    assert not pattern.search(connected.replace(" 01 ", " 02 "))
+    assert not pattern.search(connected.replace(f":{port['containerPort']:04X} ", ":2587 "))
+
+
+def test_one_etcd_member_keeps_its_data_in_the_pod(default: Rendered) -> None:
+    etcd = default.one("StatefulSet", "etcd")
+    assert "volumeClaimTemplates" not in etcd["spec"]
+    assert "emptyDir" in etcd["spec"]["template"]["spec"]["volumes"][0]
+    assert default.environment("server")["BOOK_SERVER_ETCD"] == "demo-bookmesh-etcd:2379"
+
+
+def test_three_etcd_members_know_each_other_keep_their_data_and_are_all_named_to_the_programs() -> None:
+    rendered = render({"etcd.replicas": 3, "etcd.persistence.enabled": True, "etcd.persistence.size": "3Gi"})
+    etcd = rendered.one("StatefulSet", "etcd")
+    headless = rendered.one("Service", "etcd", name_ends="-peers")
+    assert etcd["spec"]["replicas"] == 3
+    assert etcd["spec"]["podManagementPolicy"] == "Parallel"
+    assert etcd["spec"]["serviceName"] == headless["metadata"]["name"]
+    assert headless["spec"]["clusterIP"] == "None"
+    assert headless["spec"]["publishNotReadyAddresses"] is True
+    hosts = [f"demo-bookmesh-etcd-{number}.demo-bookmesh-etcd-peers" for number in range(3)]
+    command = rendered.container("etcd")["command"]
+    members = ",".join(f"demo-bookmesh-etcd-{number}=http://{host}:2380" for number, host in enumerate(hosts))
+    assert f"--initial-cluster={members}" in command
+    for component, variable in (
+        ("server", "BOOK_SERVER_ETCD"),
+        ("client", "BOOK_CLIENT_ETCD"),
+        ("test", "BOOK_CLIENT_ETCD"),
+    ):
+        assert rendered.environment(component)[variable] == ",".join(f"{host}:2379" for host in hosts)
+    (claim,) = etcd["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "3Gi"
+    assert claim["metadata"]["name"] == rendered.container("etcd")["volumeMounts"][0]["name"]
+    assert etcd["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+    assert rendered.one("PodDisruptionBudget", "etcd")["spec"]["maxUnavailable"] == 1
+
+
+def test_three_etcd_members_without_volumes_are_refused() -> None:
+    with pytest.raises(RenderError, match=r"etcd\.persistence\.enabled"):
+        render({"etcd.replicas": 3})
+
+
+def test_an_etcd_and_a_zipkin_of_ones_own_take_the_place_of_the_bundled_ones() -> None:
+    rendered = render(CHART / "ci/external-values.yaml")
+    assert set(rendered.pods()) == {"server", "client", "test", "sweep"}
+    assert rendered.of_kind("Service", "StatefulSet") == []
+    for component, prefix in (("server", "BOOK_SERVER"), ("client", "BOOK_CLIENT"), ("test", "BOOK_CLIENT")):
+        environment = rendered.environment(component)
+        assert environment[f"{prefix}_ETCD"] == "etcd.infra:2379"
+        assert environment[f"{prefix}_ETCD_PREFIX"] == "/services/book/"
+        assert environment[f"{prefix}_ZIPKIN"] == "http://zipkin.infra:9411/api/v2/spans"
+
+
+def test_no_etcd_at_all_is_refused() -> None:
+    with pytest.raises(RenderError, match="externalEndpoints"):
+        render({"etcd.enabled": False})
+
+
+def test_no_zipkin_at_all_means_no_spans() -> None:
+    assert render({"zipkin.enabled": False}).environment("server")["BOOK_SERVER_ZIPKIN"] == "off"
+
+
+@pytest.mark.parametrize("spans", [1000, 100_000, 1_000_000])
+def test_zipkins_heap_holds_its_spans_and_its_memory_limit_the_heap(spans: int) -> None:
+    rendered = render({"zipkin.maxSpans": spans})
+    environment = rendered.environment("zipkin")
+    assert environment["MEM_MAX_SPANS"] == str(spans)
+    heap = re.search(r"-Xmx(\d+)m", environment["JAVA_OPTS"] or "")
+    assert heap
+    assert int(heap[1]) * 1024 >= 64 * 1024 + 2 * spans
+    limit = rendered.container("zipkin")["resources"]["limits"]["memory"]
+    assert int(limit.removesuffix("Mi")) >= int(heap[1]) + 256
+
+
+def test_a_heap_that_cannot_hold_the_spans_is_refused() -> None:
+    with pytest.raises(RenderError, match=r"zipkin.heapMiB is 128, but zipkin.maxSpans of 100000 needs at least 259"):
+        render({"zipkin.heapMiB": 128})
+    assert "-Xmx300m" in str(render({"zipkin.heapMiB": 300}).environment("zipkin")["JAVA_OPTS"])
+
+
+def test_zipkins_resources_can_be_set_in_part() -> None:
+    resources = render({"zipkin.resources": {"limits": {"memory": "1Gi"}}}).container("zipkin")["resources"]
+    assert resources["limits"]["memory"] == "1Gi"
+    assert "memory" in resources["requests"]
+
+
+def test_zipkin_can_have_a_fixed_node_port(default: Rendered) -> None:
+    assert default.one("Service", "zipkin")["spec"]["type"] == "ClusterIP"
+    spec = render({"zipkin.service": {"type": "NodePort", "nodePort": 30411}}).one("Service", "zipkin")["spec"]
+    assert (spec["type"], spec["ports"][0]["nodePort"]) == ("NodePort", 30411)
+
+
+def test_the_test_pod_is_the_only_hook_of_helm_test_so_that_its_logs_can_be_asked_for(default: Rendered) -> None:
+    hooks = [manifest for manifest in default.all if "helm.sh/hook" in manifest["metadata"].get("annotations", {})]
+    assert {hook["kind"] for hook in hooks} == {"Pod"}
+    test, sweep = (default.pods()[name] for name in ("test", "sweep"))
+    assert test["metadata"]["annotations"] == {
+        "helm.sh/hook": "test",
+        "helm.sh/hook-delete-policy": "before-hook-creation",
+    }
+    assert test["spec"]["activeDeadlineSeconds"] < 300
+    assert len(hooks) == 2
+    assert sweep["metadata"]["name"] == test["metadata"]["name"]
+
+
+def test_uninstalling_takes_the_test_pod_away_and_waits_at_most_half_a_minute_for_it(default: Rendered) -> None:
+    sweep = default.pods()["sweep"]
+    assert sweep["metadata"]["annotations"] == {
+        "helm.sh/hook": "post-delete",
+        "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded,hook-failed",
+    }
+    assert sweep["spec"]["activeDeadlineSeconds"] <= 30
+    assert sweep["spec"]["serviceAccountName"] == "default"
+
+
+def test_the_test_pod_runs_the_script_that_the_chart_holds(default: Rendered) -> None:
+    script = default.one("ConfigMap", "test")["data"]["check.py"]
+    assert script.strip() == (CHART / "files/check.py").read_text().strip()
+    (volume,) = default.pods()["test"]["spec"]["volumes"]
+    assert volume["configMap"]["name"] == default.one("ConfigMap", "test")["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("values", "has", "lacks"),
+    [
+        (
+            {},
+            ["logs deployment/demo-bookmesh-client", "exec demo-bookmesh-etcd-0", "service/demo-bookmesh-zipkin"],
+            ["job/"],
+        ),
+        ({"client.mode": "job"}, ["logs job/demo-bookmesh-client-1", "--for=condition=Complete"], ["deployment/"]),
+        (
+            {"client.mode": "off", "zipkin.enabled": False},
+            ["helm -n books test demo --logs"],
+            ["logs ", "port-forward"],
+        ),
+        ({"server.autoscaling.enabled": True}, ["rollout status"], ["server.replicas"]),
+    ],
+)
+def test_the_notes_name_only_what_is_there(
+    values: dict[str, Any], has: list[str], lacks: list[str], tmp_path: Path
+) -> None:
+    # helm prints notes on installing only, so they are rendered as an object's text.
+    chart = Path(shutil.copytree(CHART, tmp_path / "bookmesh"))
+    notes = chart / "templates/NOTES.txt"
+    (chart / "templates/_notes.tpl").write_text('{{ define "notes" }}' + notes.read_text() + "{{ end }}")
+    (chart / "templates/notes.yaml").write_text('kind: Notes\ntext: {{ include "notes" . | quote }}\n')
+    (rendered,) = render(values, chart=chart).of_kind("Notes")
+    text = rendered["text"]
+    for part in has:
+        assert part in text
+    for part in lacks:
+        assert part not in text
+    # It would make the next `helm upgrade` conflict.
+    assert "kubectl -n books scale" not in text

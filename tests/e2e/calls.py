@@ -1,0 +1,112 @@
+"""The calls of a client, as its log tells of them: one line a call."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+__all__ = ["Call", "Pick", "calls_in", "entries_in", "missing_numbers", "picks_in", "seconds", "summaries_in"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call; times in seconds since 1970, duration in seconds."""
+
+    number: int
+    client: str
+    outcome: str
+    instance: str
+    attempts: int
+    trace_id: str
+    start: float
+    duration: float
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.outcome == "ok"
+
+    @property
+    def end(self) -> float:
+        """When it was over."""
+        return self.start + self.duration
+
+    def __str__(self) -> str:
+        """Name it so that it is found in the log."""
+        return f"call {self.number} of {self.client} ({self.outcome}, {self.instance}, attempt {self.attempts})"
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """The balancer's choice for an attempt, in the order of the log."""
+
+    time: float
+    call: int
+    instance: str
+
+
+def entries_in(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """The program's own log entries; what else a container prints is passed over."""
+    entries = []
+    for line in lines:
+        if line.startswith("{"):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if "event" in entry and "timestamp" in entry:
+                entries.append(entry)
+    return entries
+
+
+def calls_in(lines: Iterable[str], client: str) -> list[Call]:
+    """The calls of one client's log, in its order."""
+    calls = []
+    for entry in entries_in(lines):
+        if entry["event"] == "call":
+            duration = float(entry["duration_ms"]) / 1000
+            calls.append(
+                Call(
+                    number=entry["call"],
+                    client=client,
+                    outcome=entry["outcome"],
+                    instance=entry["instance"],
+                    attempts=entry["attempts"],
+                    trace_id=entry["trace_id"],
+                    start=seconds(entry["timestamp"]) - duration,
+                    duration=duration,
+                    error=entry.get("error", ""),
+                )
+            )
+    return calls
+
+
+def picks_in(lines: Iterable[str]) -> list[Pick]:
+    """The balancer's choices, in order."""
+    return [
+        Pick(seconds(entry["timestamp"]), entry["call"], entry["instance"])
+        for entry in entries_in(lines)
+        if entry["event"] == "picked"
+    ]
+
+
+def summaries_in(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """The closing lines of a client's runs."""
+    return [entry for entry in entries_in(lines) if entry["event"] == "summary"]
+
+
+def missing_numbers(calls: Iterable[Call]) -> list[int]:
+    """Numbers below the highest that no call has: lines that were lost on the way here."""
+    numbers = {call.number for call in calls}
+    return sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+
+
+def seconds(timestamp: str) -> float:
+    """An RFC 3339 time, with whatever precision, as seconds since 1970."""
+    whole, dot, rest = timestamp.replace("Z", "+00:00").partition(".")
+    if not dot:
+        return datetime.fromisoformat(whole).timestamp()
+    digits = rest[: next(i for i, char in enumerate(rest) if not char.isdigit())]
+    return datetime.fromisoformat(whole + rest[len(digits) :]).timestamp() + float("0." + digits)

@@ -1,0 +1,271 @@
+"""One release of the chart in a namespace of its own, and everything that is seen of it."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from tests.e2e.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
+from tests.e2e.cluster import ROOT, Cluster
+from tests.e2e.oracle import Excuse, Verdict
+from tests.e2e.podlogs import LogReader
+from tests.e2e.pods import PodLife, Pods
+from tests.e2e.record import Kind, Mark, Record
+from tests.e2e.registry import Registry
+from tests.e2e.replicas import Replica, calls_to
+from tests.e2e.waiting import NotYetError, until
+from tests.e2e.zipkin import Zipkin
+
+__all__ = ["LEASE_TTL", "Mesh"]
+
+CHART = ROOT / "deploy/helm/bookmesh"
+LEASE_TTL = 5
+CONCURRENCY = 4
+# Several calls at a time, some tens a second, and a rate limit out of their way.
+VALUES: Mapping[str, Any] = {
+    "server": {"replicas": 3, "rate": 1000, "burst": 1000, "leaseTtl": LEASE_TTL},
+    "client": {"replicas": 1, "concurrency": CONCURRENCY, "interval": "60ms"},
+}
+READY_WITHIN = 120.0
+
+
+class Mesh:
+    """The release `mesh` and its observers.
+
+    Environment variables: BOOKMESH_E2E_TAG, of both programs' images; BOOKMESH_E2E_VALUES, a file of chart values
+    that win over the tests' own.
+    """
+
+    release = "mesh"
+    fullname = "mesh-bookmesh"
+
+    def __init__(self, cluster: Cluster, namespace: str, record: Record) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.record = record
+        self.values: dict[str, Any] = _merged({}, VALUES)
+        if tag := os.environ.get("BOOKMESH_E2E_TAG"):
+            self.values = _merged(self.values, {"server": {"image": {"tag": tag}}, "client": {"image": {"tag": tag}}})
+        self.pods = Pods(cluster, namespace)
+        self.zipkin = Zipkin(cluster, namespace, f"{self.fullname}-zipkin")
+        self.warnings: list[str] = []
+        self._registry: Registry | None = None
+        self._parsed: dict[str, tuple[int, list[Call]]] = {}
+
+    @property
+    def prefix(self) -> str:
+        """Where in etcd the replicas register, by the chart's default."""
+        return f"/services/{self.namespace}/{self.release}/book/"
+
+    @property
+    def registry(self) -> Registry:
+        """What etcd holds; followed since the release's etcd was ready."""
+        assert self._registry is not None, "not installed yet"
+        return self._registry
+
+    @property
+    def drain(self) -> float:
+        """The chart's drain, in seconds."""
+        return float(
+            json.loads(self.helm("get", "values", self.release, "--all", "-o", "json"))["server"]["drainSeconds"]
+        )
+
+    def helm(self, *args: str, stdin: str | None = None, within: float = 120) -> str:
+        """What helm prints; its warnings are kept."""
+        done = self.cluster.run("helm", "-n", self.namespace, *args, stdin=stdin, within=within)
+        self.warnings += [line for line in done.stderr.splitlines() if line.strip()]
+        return done.stdout
+
+    def apply(self, **changes: Mapping[str, Any]) -> None:
+        """`helm upgrade --install` with these values on top of those so far."""
+        self.values = _merged(self.values, changes)
+        files = ["-f", "-"]
+        if extra := os.environ.get("BOOKMESH_E2E_VALUES"):
+            files += ["-f", extra]
+        self.helm("upgrade", "--install", self.release, str(CHART), *files, stdin=json.dumps(self.values))
+
+    def install(self, *, replicas: int = 3, traffic: bool = True) -> None:
+        """Install it and wait until all of it is ready; then start the calls.
+
+        A client that was there before the first server would have nobody to call, so it comes when they are ready.
+        """
+        began = time.time()
+        self.apply(server={"replicas": replicas}, client={"replicas": 0})
+        self.wait_ready("etcd", 1)
+        self.follow_registry()
+        self.wait_ready("zipkin", 1)
+        self.wait_ready("server", replicas)
+        self.record.figure("install to all Ready", f"{time.time() - began:.1f} s")
+        if traffic:
+            self.start_traffic()
+
+    def follow_registry(self) -> None:
+        """Follow etcd's keys from now on."""
+        self._registry = Registry(self.cluster, self.namespace, f"{self.fullname}-etcd-0", self.prefix)
+
+    def start_traffic(self) -> None:
+        """Start the client, and wait for its first calls."""
+        self.apply(client={"replicas": 1})
+        self.wait_calls(20)
+
+    def stop_traffic(self) -> list[Call]:
+        """Stop the client; returns every call that it has made, and makes sure that no line of its log is missing."""
+        self.apply(client={"replicas": 0})
+        readers = self._client_logs()
+        for reader in readers:
+            until(partial(_ended, reader), within=60, what=f"the end of {reader.pod}'s log")
+        for reader in readers:
+            calls = calls_in(reader.texts, reader.pod)
+            (summary,) = summaries_in(reader.texts)
+            assert missing_numbers(calls) == [], f"{reader.pod}: calls without a line in its log"
+            assert (len(calls), sum(not call.ok for call in calls)) == (summary["calls"], summary["failures"])
+        self.record.calls = self.calls()
+        return self.calls()
+
+    def calls(self) -> list[Call]:
+        """All calls that have ended so far."""
+        calls: list[Call] = []
+        for reader in self._client_logs():
+            seen, parsed = self._parsed.get(reader.pod, (0, []))
+            texts = reader.texts
+            parsed += calls_in(texts[seen:], reader.pod)
+            self._parsed[reader.pod] = (len(texts), parsed)
+            calls += parsed
+        return calls
+
+    def picks(self) -> list[Pick]:
+        """All choices of the balancer so far, in order."""
+        return [pick for reader in self._client_logs() for pick in picks_in(reader.texts)]
+
+    def wait_calls(self, more: int, *, within: float = 60.0) -> None:
+        """Wait until so many more calls have ended."""
+        goal = len(self.calls()) + more
+
+        def probe() -> None:
+            if (seen := len(self.calls())) < goal:
+                last = [reader.texts[-1:] for reader in self._client_logs()]
+                raise NotYetError(f"{seen} calls, the client's last line: {last}")
+
+        until(probe, within=within, what=f"{more} more calls")
+
+    def let_flow(self, seconds_: float) -> None:
+        """Watch the calls for a while: time in which nothing happens is what some tests are about."""
+        time.sleep(seconds_)
+
+    def living(self, component: str) -> list[PodLife]:
+        """The pods that are there to stay."""
+        return [pod for pod in self.pods.of(component) if pod.living]
+
+    def wait_ready(self, component: str, count: int, *, within: float = READY_WITHIN) -> list[PodLife]:
+        """Wait until a component has exactly so many pods, all of them Ready."""
+
+        def probe() -> list[PodLife]:
+            pods = self.living(component)
+            if len(pods) != count or not all(pod.is_ready for pod in pods):
+                raise NotYetError(", ".join(f"{pod.name} {_state(pod)}" for pod in pods) or "no pod")
+            return pods
+
+        return until(probe, within=within, what=f"{count} Ready pods of {component}")
+
+    def wait_gone(self, component: str, *, within: float = 60.0) -> None:
+        """Wait until no pod of a component is on its way out any more."""
+
+        def probe() -> None:
+            if pods := [pod.name for pod in self.pods.of(component) if pod.leaving and not pod.gone]:
+                raise NotYetError(f"still there: {', '.join(pods)}")
+
+        until(probe, within=within, what=f"the end of {component} pods that leave")
+
+    def wait_registered(self, condition: Callable[[set[str]], bool], what: str, *, within: float) -> float:
+        """Wait until what is registered meets a condition; returns how many seconds that took."""
+        began = time.time()
+
+        def probe() -> float:
+            state: dict[str, bool] = {}
+            for change in [*self.registry.changes]:
+                state[change.instance] = not change.deleted
+            present = {instance for instance, there in state.items() if there}
+            if not condition(present):
+                raise NotYetError(f"{sorted(present)}")
+            return time.time() - began
+
+        return until(probe, within=within, what=what, every=0.05)
+
+    def instances(self) -> set[str]:
+        """The addresses of the servers that are Ready."""
+        return {f"{pod.ip}:50051" for pod in self.living("server") if pod.is_ready}
+
+    def replicas(self) -> list[Replica]:
+        """Every server that there ever was."""
+        calls = self.calls()
+        found = []
+        for pod in self.pods.of("server"):
+            instance = f"{pod.ip}:50051"
+            answered = calls_to(calls, instance)
+            entries = [entry for reader in self.pods.logs_of(pod) for entry in entries_in(reader.texts)]
+            stopped = [seconds(entry["timestamp"]) for entry in entries if entry["event"] == "stopped"]
+            found.append(
+                Replica(
+                    instance=instance,
+                    pod=pod.name,
+                    node=pod.node,
+                    ready=pod.ready,
+                    registered=self.registry.registered_at(instance),
+                    first_call=answered[0].start if answered else None,
+                    last_call=answered[-1].start if answered else None,
+                    leaving=pod.leaving,
+                    deregistered=self.registry.gone_at(instance),
+                    stopped=stopped[-1] if stopped else None,
+                    exit_codes=tuple(pod.exit_codes),
+                    calls=len(answered),
+                )
+            )
+        return found
+
+    def verdict(self, calls: Sequence[Call], excuses: Sequence[Excuse] = ()) -> Verdict:
+        """Hold every call against its trace; kept for the report."""
+        self.record.replicas = self.replicas()
+        self.record.verdict = verdict = self.zipkin.verdict(calls, excuses)
+        return verdict
+
+    def mark(self, text: str, kind: Kind = "change") -> float:
+        """Mark this moment on the time line; returns it."""
+        mark = Mark(time.time(), text, kind)
+        self.record.marks.append(mark)
+        return mark.time
+
+    def close(self) -> None:
+        """Stop observing."""
+        if not self.record.calls:
+            self.record.calls = self.calls()
+        self.pods.close()
+        if self._registry is not None:
+            self._registry.close()
+
+    def _client_logs(self) -> list[LogReader]:
+        return [reader for pod in self.pods.of("client") for reader in self.pods.logs_of(pod)]
+
+
+def _ended(reader: LogReader) -> None:
+    if not summaries_in(reader.texts[-5:]):
+        raise NotYetError(f"{reader.texts[-1:]}")
+
+
+def _state(pod: PodLife) -> str:
+    if pod.is_ready:
+        return "Ready"
+    waiting = [
+        reason
+        for container in pod.latest.get("status", {}).get("containerStatuses", [])
+        if (reason := container.get("state", {}).get("waiting", {}).get("reason"))
+    ]
+    return ", ".join([*waiting, "not Ready"])
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = _merged(merged.get(key, {}), value) if isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,88 @@
+"""What the chart promises in words."""
+
+import signal
+import subprocess
+import threading
+from collections import Counter
+from typing import Any
+
+import requests
+
+from localmesh.ports import free_port
+from tests.e2e.expectations import all_succeeded
+from tests.e2e.mesh import Mesh
+from tests.e2e.notes import commands_in
+from tests.e2e.waiting import NotYetError, until
+
+# What Kubernetes itself puts into a namespace.
+KUBERNETES_OWN = {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
+
+
+def test_every_command_of_the_notes_works(mesh: Mesh) -> None:
+    mesh.install(replicas=2)
+    notes = mesh.helm("get", "notes", mesh.release)
+    commands = commands_in(notes)
+    assert len(commands) >= 5, notes
+    for command in commands:
+        mesh.mark(command[command.index(mesh.namespace) + 1] if mesh.namespace in command else command[0])
+        if "port-forward" in command:
+            _forwards(mesh, command)
+        else:
+            mesh.cluster.run(*command, within=150)
+    programs = Counter(command[0] for command in commands)
+    mesh.record.figure("commands of the notes", ", ".join(f"{n} {name}" for name, n in sorted(programs.items())))
+    calls = mesh.stop_traffic()
+    mesh.record.verdict = verdict = mesh.verdict(calls)
+    all_succeeded(mesh, calls)
+    assert verdict.whole == len(calls), str(verdict)
+
+
+def test_uninstall_leaves_nothing(mesh: Mesh) -> None:
+    mesh.install(replicas=2)
+    mesh.wait_calls(50)
+    mesh.helm("test", mesh.release)
+    assert mesh.registry.instances() == mesh.instances()
+    mesh.mark("helm uninstall")
+    mesh.helm("uninstall", mesh.release, "--wait", "--timeout", "90s")
+
+    def nothing_left() -> None:
+        if left := _objects(mesh) - KUBERNETES_OWN:
+            raise NotYetError(", ".join(sorted(left)))
+
+    until(nothing_left, within=60, what="an empty namespace", every=1)
+    codes = {pod.name: pod.exit_codes for pod in mesh.pods.all if pod.component in ("server", "client")}
+    assert not any(code for found in codes.values() for code in found), codes
+
+
+def _objects(mesh: Mesh) -> set[str]:
+    kinds = mesh.cluster.kubectl("default", "api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
+    kinds = [kind for kind in kinds if kind.split(".")[0] not in ("events", "podmetrics")]
+    listed = mesh.cluster.kubectl(
+        mesh.namespace, "get", ",".join(kinds), "-o", "jsonpath={range .items[*]}{.kind}/{.metadata.name} {end}"
+    )
+    return {*listed.split()}
+
+
+def _forwards(mesh: Mesh, command: list[str]) -> None:
+    """Run a port-forward until its port answers; on a port of its own, as another test may have the one given."""
+    local, _, remote = command[-1].partition(":")
+    port = free_port()
+    forward: subprocess.Popen[str] = mesh.cluster.spawn(*command[:-1], f"{port}:{remote or local}")
+    said: list[str] = []
+    assert forward.stdout is not None
+    reader = threading.Thread(target=lambda: said.extend(forward.stdout or ()), daemon=True)
+    reader.start()
+
+    def answers() -> Any:
+        try:
+            requests.get(f"http://127.0.0.1:{port}/zipkin/", timeout=5).raise_for_status()
+        except requests.RequestException as error:
+            raise NotYetError(f"{error}; kubectl said {said}") from error
+
+    try:
+        until(answers, within=30, what=f"an answer through {' '.join(command)}")
+    finally:
+        forward.send_signal(signal.SIGINT)
+        forward.wait(10)
+        reader.join(5)
+        forward.stdout.close()

@@ -1,0 +1,94 @@
+"""Replicas come, go, are replaced and killed while calls flow."""
+
+import time
+
+from tests.e2e.expectations import all_succeeded, all_whole, came_in_time, left_in_order, none_retried
+from tests.e2e.mesh import CONCURRENCY, LEASE_TTL, Mesh
+from tests.e2e.oracle import Excuse
+
+# A killed process takes with it the spans of its last batch: half a second, and the time to send it.
+UNSENT = 1.5
+
+
+def test_scale_2_5_1_loses_no_call_and_no_span(mesh: Mesh) -> None:
+    mesh.install(replicas=2)
+    mesh.wait_calls(100)
+    mesh.mark("scale to 5")
+    mesh.apply(server={"replicas": 5})
+    mesh.wait_ready("server", 5)
+    mesh.wait_calls(300)
+    mesh.mark("scale to 1")
+    mesh.apply(server={"replicas": 1})
+    mesh.wait_ready("server", 1)
+    mesh.wait_gone("server")
+    mesh.wait_calls(100)
+    calls = mesh.stop_traffic()
+    verdict = mesh.verdict(calls)
+
+    replicas = mesh.replicas()
+    all_succeeded(mesh, calls)
+    none_retried(mesh, calls)
+    came_in_time(mesh, replicas, calls)
+    left_in_order(mesh, [replica for replica in replicas if replica.leaving])
+    all_whole(mesh, verdict, calls)
+    assert {replica.instance for replica in replicas} == set(verdict.served)
+    assert len(replicas) == 5
+
+
+def test_rolling_upgrade_loses_no_call_and_no_span(mesh: Mesh) -> None:
+    mesh.install(replicas=3)
+    mesh.wait_calls(100)
+    before = {pod.uid for pod in mesh.living("server")}
+    mesh.mark("rolling upgrade")
+    mesh.apply(server={"podAnnotations": {"bookmesh/generation": "2"}})
+    mesh.cluster.kubectl(
+        mesh.namespace, "rollout", "status", f"deployment/{mesh.fullname}-server", "--timeout=150s", within=160
+    )
+    mesh.wait_ready("server", 3)
+    mesh.wait_gone("server")
+    mesh.mark("upgraded")
+    mesh.wait_calls(100)
+    calls = mesh.stop_traffic()
+    verdict = mesh.verdict(calls)
+
+    replicas = mesh.replicas()
+    all_succeeded(mesh, calls)
+    none_retried(mesh, calls)
+    came_in_time(mesh, replicas, calls)
+    left_in_order(mesh, [replica for replica in replicas if replica.leaving])
+    all_whole(mesh, verdict, calls)
+    assert {replica.instance for replica in replicas} == set(verdict.served)
+    assert not before & {pod.uid for pod in mesh.living("server")}
+
+
+def test_a_killed_pod_costs_the_calls_in_flight_a_retry(mesh: Mesh) -> None:
+    mesh.install(replicas=3)
+    mesh.wait_calls(100)
+    victim = mesh.living("server")[0]
+    instance = f"{victim.ip}:50051"
+    before = time.time()
+    mesh.cluster.kill(victim.latest)
+    # Reaching the node takes a while: it died at some moment between the two.
+    killed = mesh.mark("a replica is killed", "fault")
+    # Otherwise its process would be started again, at the same address.
+    mesh.cluster.core.delete_namespaced_pod(victim.name, mesh.namespace, grace_period_seconds=0)
+    mesh.wait_registered(lambda present: instance not in present, f"the end of {instance}'s key", within=LEASE_TTL + 10)
+    gone_after = (mesh.registry.gone_at(instance) or 0) - killed
+    mesh.mark("its key is gone", "recovery")
+    mesh.wait_ready("server", 3)
+    mesh.wait_calls(100)
+    calls = mesh.stop_traffic()
+    verdict = mesh.verdict(calls, [Excuse(instance, before - UNSENT, killed + 1)])
+
+    retried = [call for call in calls if call.attempts > 1]
+    mesh.record.figure("retried calls", f"{len(retried)}", f"at most {CONCURRENCY} in flight")
+    mesh.record.figure("key gone after the kill", f"{gone_after:.1f} s", f"{LEASE_TTL + 2} s")
+    mesh.record.figure("traces that lack what the process had not sent", f"{verdict.excused}")
+    all_succeeded(mesh, calls)
+    (dead,) = (replica for replica in mesh.replicas() if replica.instance == instance)
+    assert dead.stopped is None, "it was not killed, it left in order"
+    assert gone_after <= LEASE_TTL + 2
+    assert not verdict.broken, str(verdict)
+    assert {where for _, where in verdict.failed_attempts} <= {instance}
+    assert len(retried) <= CONCURRENCY, "\n".join(map(str, retried[:20]))
+    came_in_time(mesh, [replica for replica in mesh.replicas() if replica.instance != instance], calls)

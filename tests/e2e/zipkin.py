@@ -1,0 +1,61 @@
+"""Reads traces back from a release's Zipkin, through the API server."""
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import urllib3
+from kubernetes.client.exceptions import ApiException
+
+from tests.e2e.calls import Call
+from tests.e2e.cluster import Cluster
+from tests.e2e.oracle import Excuse, Verdict, judge, problems
+
+__all__ = ["Zipkin"]
+
+# An id takes 33 characters of a request line, of which Zipkin's server takes 4,096.
+IDS_A_REQUEST = 100
+
+
+class Zipkin:
+    """One release's Zipkin (https://zipkin.io/zipkin-api/)."""
+
+    def __init__(self, cluster: Cluster, namespace: str, service: str) -> None:
+        self._cluster = cluster
+        self._path = f"/api/v1/namespaces/{namespace}/services/{service}:9411/proxy"
+        self.traces: dict[str, list[dict[str, Any]]] = {}
+
+    def get(self, path: str, query: Mapping[str, str]) -> Any:
+        """The JSON that it answers."""
+        return json.loads(self._cluster.raw(self._path + path, query).data)
+
+    def fetch(self, trace_ids: Collection[str]) -> None:
+        """Read these traces, anew where they are known."""
+        wanted = sorted(trace_ids)
+        for start in range(0, len(wanted), IDS_A_REQUEST):
+            found = self.get("/api/v2/traceMany", {"traceIds": ",".join(wanted[start : start + IDS_A_REQUEST])})
+            self.traces.update({spans[0]["traceId"]: spans for spans in found})
+
+    def verdict(self, calls: Sequence[Call], excuses: Sequence[Excuse] = (), *, within: float = 15.0) -> Verdict:
+        """Read every call's trace, waiting for those that are not whole yet, and judge all of them.
+
+        Args:
+            calls: All calls; those that are whole are asked for once.
+            excuses: See `judge`.
+            within: Seconds that the last span may take to arrive.
+        """
+        deadline = time.monotonic() + within
+        pending = [*calls]
+        while pending:
+            try:
+                self.fetch({call.trace_id for call in pending})
+            except (ApiException, urllib3.exceptions.HTTPError):
+                if time.monotonic() > deadline:
+                    raise
+            pending = [call for call in pending if problems(call, self.traces.get(call.trace_id, ()), excuses)]
+            if time.monotonic() > deadline:
+                break
+            if pending:
+                time.sleep(0.5)
+        return judge(calls, self.traces, excuses)

@@ -1,0 +1,82 @@
+"""What is seen from outside: keys in etcd, a program's processor time, etcd's own counters."""
+
+import asyncio
+import os
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from localmesh.components import BookClient, Etcd
+from localmesh.http import request
+from localmesh.waiting import NotYetError, until
+from meshkit.errors import EtcdError
+from meshkit.etcd import EtcdClient, KeyValue
+
+PREFIX = "/services/book/"
+TTL = 5
+FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0")
+SERVER = (*FAST, "--lease-ttl", str(TTL), "--drain", "500ms")
+
+
+def at(entry: dict[str, Any]) -> float:
+    """When a log line was written, as time.time() counts."""
+    return datetime.fromisoformat(entry["timestamp"]).timestamp()
+
+
+async def items(etcd: EtcdClient) -> dict[str, KeyValue]:
+    return {item.key: item for item in (await etcd.list(PREFIX)).items}
+
+
+async def wait_keys(etcd: EtcdClient, addresses: set[str], *, within: float) -> float:
+    """Seconds until exactly these addresses are registered."""
+    start = time.monotonic()
+
+    async def probe() -> None:
+        try:
+            found = {item.value for item in (await items(etcd)).values()}
+        except EtcdError as error:
+            raise NotYetError(str(error)) from error
+        if found != addresses:
+            raise NotYetError(str(found))
+
+    await until(probe, within=within, what=f"keys of {addresses}", every=0.02)
+    return time.monotonic() - start
+
+
+async def last_missing(etcd: EtcdClient, addresses: set[str], *, during: float) -> float:
+    """Watch the keys for so long; seconds from now to the last sample in which one was missing, 0 if none was."""
+    start, last = time.monotonic(), 0.0
+    while (now := time.monotonic() - start) < during:
+        try:
+            missing = addresses - {item.value for item in (await items(etcd)).values()}
+        except EtcdError:
+            missing = addresses
+        if missing:
+            last = time.monotonic() - start
+        del now
+        await asyncio.sleep(0.05)
+    return last
+
+
+async def wait_calls(client: BookClient, more: int, *, within: float = 20) -> None:
+    """Wait until the client has logged so many further calls."""
+    await client.wait_event("call", count=len(client.calls) + more, within=within)
+
+
+def failures(client: BookClient) -> list[dict[str, Any]]:
+    return [call for call in client.calls if call["outcome"] != "ok"]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def list_calls(etcd: Etcd) -> int:
+    """How often this member was asked to list keys since its start, as it counts itself."""
+    _, answer = await request(f"{etcd.metrics}/metrics", timeout=5)
+    found = re.search(rb'grpc_server_started_total\{grpc_method="Range",[^}]*\} (\S+)', answer)
+    return int(float(found[1])) if found else 0

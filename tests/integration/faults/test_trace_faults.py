@@ -1,0 +1,185 @@
+"""Spans: whatever the collector does, each is stored or counted as dropped, and the calls do not notice."""
+
+import asyncio
+import json
+import socket
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.contenders import PATHS, LoadClient, zipkin_counts
+from localmesh.components import ROOT, BookClient, BookServer, Etcd, Zipkin
+from localmesh.ports import free_port
+from localmesh.process import NotYetError, Process
+from localmesh.waiting import until
+from tests.integration.faults.front import Front, overloaded, slow
+
+FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "300ms")
+SPANS = 100_000
+# The default queue's spans take about 0.4 KB each.
+MOST_MB = 40
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Takes connections, and never reads from them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}/api/v2/spans"
+
+
+async def spans_into(run_dir: Path, url: str, count: int = SPANS) -> dict[str, Any]:
+    """The ledger of a program that makes so many spans at full speed."""
+    command = [sys.executable, "-m", "tests.integration.faults.span_source", url, str(count)]
+    source = Process("source", command, run_dir=run_dir, env={"PYTHONPATH": f"{ROOT}:{PATHS}"})
+    async with source:
+        assert await source.wait() == 0, source.last_words()
+    ledger: dict[str, Any] = json.loads(source.output().splitlines()[-1])
+    return ledger
+
+
+@pytest.mark.parametrize("fault", ["slow", "dead", "503", "black hole", "restarted"])
+async def test_every_span_is_stored_or_counted_as_dropped(
+    run_dir: Path, fault: str, figure: Callable[[str], None]
+) -> None:
+    stored, resent = 0, 0
+    if fault == "dead":
+        ledger = await spans_into(run_dir, f"http://127.0.0.1:{free_port()}/api/v2/spans")
+    elif fault == "black hole":
+        with black_hole() as url:
+            ledger = await spans_into(run_dir, url)
+    elif fault == "restarted":
+        zipkin = Zipkin(run_dir)
+        async with zipkin:
+            with Front(zipkin.collector) as front:
+                running = asyncio.create_task(spans_into(run_dir, front.url))
+                await until(lambda: _taken(front, 1), within=30, what="spans reach Zipkin", every=0.005)
+                await zipkin.process.kill()
+                await zipkin.start()
+                ledger = await running
+        stored, resent = len(front.stored()), front.resent
+    else:
+        with Front(None, slow(0.2) if fault == "slow" else overloaded(5)) as front:
+            ledger = await spans_into(run_dir, front.url)
+        stored, resent = len(front.stored()), front.resent
+    assert ledger["ended"] == SPANS
+    assert ledger["ended"] == stored + ledger["dropped"]
+    assert ledger["most_queued"] <= 32_768
+    assert ledger["grown_mb"] <= MOST_MB
+    if fault in {"503", "restarted"}:
+        assert resent > 0
+    if fault in {"dead", "black hole"}:
+        assert stored == 0
+    figure(
+        f"{fault}: {ledger['ended']:,} spans = {stored:,} stored + {ledger['dropped']:,} dropped; {resent} batches sent"
+        f" again; at most {ledger['most_queued']:,} queued, memory +{ledger['grown_mb']:.0f} MB,"
+        f" slowest span {ledger['slowest_ms']:.1f} ms"
+    )
+
+
+async def _taken(front: Front, batches: int) -> None:
+    if len(front.bodies) < batches:
+        raise NotYetError(f"{len(front.bodies)} batches of {front.posts} posts")
+
+
+async def test_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_doubled(
+    run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
+) -> None:
+    with Front(zipkin.collector, cut=frozenset({1, 2})) as front:
+        async with BookServer(run_dir, *FAST, etcd=etcd.address):
+            client = BookClient(run_dir, "--calls", "20", etcd=etcd.address, zipkin=front.url)
+            async with client:
+                assert await client.wait() == 0
+                assert client.events("spans")[-1]["sent"] == 60
+        assert front.resent > 0
+        for call in client.calls:
+            trace = await zipkin.wait_trace(call["trace_id"], 3)
+            assert len(trace) == len({span["id"] for span in trace}) == 3
+    figure(f"{front.resent} batches stored, their answers cut off, sent again: 60 spans in Zipkin, none twice")
+
+
+async def test_calls_are_as_quick_with_a_collector_that_is_away(
+    run_dir: Path, etcd: Etcd, figure: Callable[[str], None]
+) -> None:
+    """The ratio is a figure, not an assertion: on a busy machine it says more about the neighbours."""
+    with Front(None) as healthy, black_hole() as hole:
+        dead = f"http://127.0.0.1:{free_port()}/api/v2/spans"
+        async with (
+            BookServer(run_dir, *FAST, etcd=etcd.address),
+            LoadClient(sys.executable, "ours", etcd.address, healthy.url) as good,
+            LoadClient(sys.executable, "ours", etcd.address, dead) as refused,
+            LoadClient(sys.executable, "ours", etcd.address, hole) as silent,
+        ):
+            clients = {"healthy": good, "dead": refused, "black hole": silent}
+            found: dict[str, list[float]] = {name: [] for name in clients}
+            for _ in range(7):
+                for name, client in clients.items():
+                    load = await client.command(do="load", in_flight=4, seconds=0.8, warmup=0.2)
+                    assert load["calls"] > 0
+                    found[name].append(load["p99_us"])
+    ratios = {
+        name: statistics.median(mine / good for mine, good in zip(found[name], found["healthy"], strict=True))
+        for name in ("dead", "black hole")
+    }
+    figure(
+        "p99 of calls as a ratio to that with a healthy collector: "
+        + ", ".join(f"{n} {r:.2f}" for n, r in ratios.items())
+    )
+
+
+async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
+    run_dir: Path, etcd: Etcd, figure: Callable[[str], None]
+) -> None:
+    zipkin = Zipkin(run_dir)
+    with Front(zipkin.collector) as front:
+        await zipkin.start()
+        try:
+            async with BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=front.url) as server:
+                flags = ("--calls", "0", "--concurrency", "4")
+                client = BookClient(run_dir, *flags, etcd=etcd.address, zipkin=front.url)
+                async with client:
+                    await client.wait_event("call", count=200)
+                    await zipkin.stop()
+                    away = len(client.calls)
+                    await asyncio.sleep(3)
+                    during = client.calls[away:]
+                    await zipkin.start()
+                    await client.wait_event("call", count=len(client.calls) + 100)
+                    assert await client.stop(20) == 0
+                assert await server.stop(20) == 0
+            ledgers = [program.events("spans")[-1] for program in (client, server)]
+            made = sum(ledger["ended"] for ledger in ledgers)
+            assert [ledger["dropped"] for ledger in ledgers] == [0, 0]
+            assert made == client.summary["calls"] * 5
+            assert len(front.stored()) == made
+            # The first of the outage may have been in the batch that the old Zipkin took last.
+            for call in during[len(during) // 2 :][:50]:
+                assert len(await zipkin.wait_trace(call["trace_id"], 5)) == 5
+        finally:
+            await zipkin.stop()
+    figure(f"{client.summary['calls']:,} calls, {made:,} spans made, all stored; {len(during):,} calls in the outage")
+
+
+async def test_sigterm_of_client_and_server_at_full_speed_costs_no_span(
+    run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
+) -> None:
+    before = await zipkin_counts(zipkin)
+    servers = [BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) for _ in range(2)]
+    client = BookClient(run_dir, "--calls", "0", "--concurrency", "16", etcd=etcd.address, zipkin=zipkin.collector)
+    async with servers[0], servers[1], client:
+        await client.wait_event("call", count=500)
+        assert await servers[0].stop(20) == 0
+        await client.wait_event("call", count=len(client.calls) + 500)
+        assert await client.stop(20) == 0
+        assert await servers[1].stop(20) == 0
+    ledgers = [program.events("spans")[-1] for program in (client, *servers)]
+    made = sum(ledger["ended"] for ledger in ledgers)
+    taken = (await zipkin_counts(zipkin))["taken"] - before["taken"]
+    assert client.summary["failures"] == 0
+    assert sum(ledger["dropped"] for ledger in ledgers) == 0
+    assert taken == made
+    figure(f"{client.summary['calls']:,} calls: {made:,} spans made, {taken:,} taken by Zipkin, 0 dropped")
