@@ -3,15 +3,20 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.exporter.zipkin.node_endpoint import NodeEndpoint
 from opentelemetry.exporter.zipkin.proto.http.v2.gen import zipkin_pb2
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from meshkit.tracing import B3Propagator, SpanEncoder, b3_sampler, trace_id_of
+from meshkit.tracing.span import LightTracerProvider
 
 tracer = TracerProvider(sampler=b3_sampler(), shutdown_on_exit=False).get_tracer("test")
+light_tracer = LightTracerProvider(b3_sampler(), Resource({})).get_tracer("test")
 
 
 def encoded(*spans: Any, ipv4: str | None = "10.0.0.7", ipv6: str | None = None, port: int | None = 50051) -> Any:
@@ -104,3 +109,33 @@ def test_events_become_annotations() -> None:
     span.end()
     (read,) = encoded(span)
     assert [(a.timestamp, a.value) for a in read.annotations] == [(5, "retrying")]
+
+
+texts = st.text(max_size=300)
+
+
+@given(
+    name=texts,
+    kind=st.sampled_from(SpanKind),
+    start=st.integers(0, 2**60),
+    took=st.integers(0, 2**50),
+    tags=st.dictionaries(texts, texts | st.booleans() | st.integers() | st.floats(), max_size=5),
+    port=st.integers(0, 65535),
+)
+def test_whatever_a_span_holds_protobufs_decoder_reads_it_back(  # noqa: PLR0917
+    name: str, kind: SpanKind, start: int, took: int, tags: dict[str, Any], port: int
+) -> None:
+    attributes = {**tags, "server.address": "10.0.0.9", "server.port": port}
+    for maker in (tracer, light_tracer):
+        span: Any = maker.start_span(name, kind=kind, start_time=start, attributes=attributes)
+        span.end(end_time=start + took)
+        (read,) = encoded(span)
+        assert read.timestamp == (start + 500) // 1000
+        assert read.duration == max(1, (took + 500) // 1000)
+        assert read.name == cut(name)
+        assert dict(read.tags) == {cut(key): cut(str(value)) for key, value in span.attributes.items()}
+        assert read.remote_endpoint.port == (port if kind is SpanKind.CLIENT else 0)
+
+
+def cut(text: str) -> str:
+    return text.encode(errors="replace")[:256].decode(errors="ignore")
