@@ -54,7 +54,7 @@ class Instancer:
             turns an outage of etcd into an outage of the service: choose it only where calling a wrong instance is
             worse than calling none.
         keep_last: seconds for which the last instances stay in use after etcd has stopped listing any. Default 3;
-            0: none. An etcd that lost its data, or that was frozen for longer than the leases, lists nothing for the
+            0: none. Longer while etcd is away. An etcd that lost its data, or that was frozen for longer than the leases, lists nothing for the
             moment that the servers need to register again; calls would all fail then, and so lose nothing by a try.
     """
 
@@ -176,7 +176,7 @@ class Instancer:
         """Announce a change of what etcd lists, unless it leaves nothing: then the last ones stay for a moment."""
         if not self._addresses and self._keep_last:
             self._kept = removed
-            self._letting_go = asyncio.get_running_loop().call_later(self._keep_last, self._let_go)
+            self._let_go_later()
             log.warning("no instance listed any more, keeping the last", prefix=self.prefix, seconds=self._keep_last)
             return
         kept = self._forget_kept()
@@ -184,7 +184,16 @@ class Instancer:
         if change.added or change.removed:
             self._announce(change)
 
+    def _let_go_later(self) -> None:
+        self._letting_go = asyncio.get_running_loop().call_later(self._keep_last, self._let_go)
+
     def _let_go(self) -> None:
+        self._letting_go = None
+        # An etcd that is shut down ends the leases that nobody can renew any more: once it is back we shall know.
+        if not self.stale:
+            self._drop_kept()
+
+    def _drop_kept(self) -> None:
         if kept := self._forget_kept():
             self._announce(InstanceChange(frozenset(), kept))
 
@@ -220,6 +229,8 @@ class Instancer:
             log.info("instances are up to date again", prefix=self.prefix, total=len(self.instances))
         self.stale, self.reason = False, None
         self._cancel_invalidation()
+        if self._kept and self._letting_go is None:
+            self._let_go_later()
 
     def _mark_stale(self, reason: str) -> None:
         if not self.stale or self.reason == NOT_LISTED:
@@ -232,7 +243,7 @@ class Instancer:
     def _invalidate(self) -> None:
         log.error("instances invalidated", prefix=self.prefix, after=self._invalidate_after, reason=self.reason)
         self._replace({})
-        self._let_go()
+        self._drop_kept()
 
     def _cancel_invalidation(self) -> None:
         if self._invalidation is not None:

@@ -22,12 +22,13 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 # The instance was not reached, went away, or used up its share of the deadline: another may do better.
-# RESOURCE_EXHAUSTED is left out: an overloaded service is not helped by more calls.
-RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+# A status of CANCELLED is a server's that stops: it answers new calls with it. (Where the caller cancels, asyncio says
+# so, and nobody gets here.) RESOURCE_EXHAUSTED is left out: an overloaded service is not helped by more calls.
+RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 
 
 def is_retryable(error: Exception) -> bool:
-    """Whether another instance could do better: UNAVAILABLE, or the attempt's own time limit has passed."""
+    """Whether another instance could do better: this one is unreachable, stopping, or too slow for its share."""
     return status_of(error) in RETRYABLE
 
 

@@ -178,6 +178,15 @@ class Mesh:
 
         until(probe, within=within, what=f"the end of {component} pods that leave")
 
+    def wait_end(self, pod: PodLife, *, within: float = 60.0) -> None:
+        """Wait until a pod that was told to go is gone."""
+
+        def probe() -> None:
+            if not pod.gone:
+                raise NotYetError(f"{pod.name} {_state(pod)}")
+
+        until(probe, within=within, what=f"the end of {pod.name}")
+
     def wait_registered(self, condition: Callable[[set[str]], bool], what: str, *, within: float) -> float:
         """Wait until what is registered meets a condition; returns how many seconds that took."""
         began = time.time()

@@ -16,7 +16,7 @@ def test_calls_never_stop_while_etcd_is_replaced(mesh: Mesh) -> None:
     (etcd,) = mesh.living("etcd")
     mesh.mark("etcd's pod is deleted, its data too", "fault")
     mesh.cluster.core.delete_namespaced_pod(etcd.name, mesh.namespace)
-    mesh.wait_gone("etcd")
+    mesh.wait_end(etcd)
     mesh.wait_ready("etcd", 1)
     back = mesh.mark("etcd is back", "recovery")
     mesh.wait_registered(lambda present: present == before, "every key back", within=30)

@@ -34,8 +34,21 @@ class Zipkin:
         """Read these traces, anew where they are known."""
         wanted = sorted(trace_ids)
         for start in range(0, len(wanted), IDS_A_REQUEST):
-            found = self.get("/api/v2/traceMany", {"traceIds": ",".join(wanted[start : start + IDS_A_REQUEST])})
-            self.traces.update({spans[0]["traceId"]: spans for spans in found})
+            self.traces.update(
+                {spans[0]["traceId"]: spans for spans in self._read(wanted[start : start + IDS_A_REQUEST])}
+            )
+
+    def _read(self, trace_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        if len(trace_ids) > 1:
+            many: list[list[dict[str, Any]]] = self.get("/api/v2/traceMany", {"traceIds": ",".join(trace_ids)})
+            return many
+        # Of a single one it wants to be asked in another way.
+        try:
+            return [self.get(f"/api/v2/trace/{trace_ids[0]}", {})]
+        except ApiException as error:
+            if error.status == 404:
+                return []
+            raise
 
     def verdict(self, calls: Sequence[Call], excuses: Sequence[Excuse] = (), *, within: float = 15.0) -> Verdict:
         """Read every call's trace, waiting for those that are not whole yet, and judge all of them.

@@ -146,6 +146,24 @@ async def test_the_last_instances_stay_for_a_moment_after_etcd_lists_none() -> N
 
 
 @fake_time
+async def test_the_last_instances_of_an_etcd_that_then_goes_away_stay_until_it_is_back() -> None:
+    etcd = with_instances(A)
+    async with Instancer(etcd, PREFIX, keep_last=3) as instancer:
+        await instancer.wait_instances()
+        etcd.delete(PREFIX + A)
+        etcd.end_watches(EtcdError("gone"))
+        etcd.down = True
+        await asyncio.sleep(60)
+        assert instancer.stale
+        assert instancer.instances == {A}
+        etcd.down = False
+        await asyncio.sleep(2)
+        assert instancer.instances == {A}
+        await asyncio.sleep(3)
+        assert instancer.instances == frozenset()
+
+
+@fake_time
 async def test_kept_instances_give_way_to_those_that_are_listed() -> None:
     etcd, heard = with_instances(A), list[InstanceChange]()
     async with Instancer(etcd, PREFIX) as instancer:

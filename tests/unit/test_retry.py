@@ -52,6 +52,12 @@ async def test_an_instance_that_failed_is_not_tried_again_whatever_other_calls_d
 
 
 @fake_time
+async def test_another_instance_makes_up_for_one_that_is_stopping_and_cancels_new_calls() -> None:
+    stopping = failing(grpc.StatusCode.CANCELLED)
+    assert await Retry(RoundRobin(FixedEndpoints(a=stopping, b=answering("book"))))(None) == "book"
+
+
+@fake_time
 async def test_the_only_instance_is_tried_again() -> None:
     answers: list[Any] = [failing(UNAVAILABLE), failing(UNAVAILABLE), answering("book")]
 
