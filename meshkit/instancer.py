@@ -54,8 +54,9 @@ class Instancer:
             turns an outage of etcd into an outage of the service: choose it only where calling a wrong instance is
             worse than calling none.
         keep_last: seconds for which the last instances stay in use after etcd has stopped listing any. Default 3;
-            0: none. Longer while etcd is away. An etcd that lost its data, or that was frozen for longer than the leases, lists nothing for the
-            moment that the servers need to register again; calls would all fail then, and so lose nothing by a try.
+            0: none. Longer while etcd is away. An etcd that lost its data, or that was frozen for longer than the
+            leases, lists nothing for the moment that the servers need to register again; calls would all fail then,
+            and so lose nothing by a try.
     """
 
     def __init__(
