@@ -298,9 +298,7 @@ class EtcdClient:
         """The channel to a member, with the certificates as they are now."""
         if self._tls is not None and self._tls.changed():
             retired, self._connections = self._connections, self._connect()
-            self._retired = tuple(old for old in (*self._retired, *retired) if old.users)
-            for old in retired:
-                await old.retire()
+            await self._retire(*retired)
         connection = self._connections[at]
         async with connection.used() as channel:
             try:
@@ -320,7 +318,12 @@ class EtcdClient:
         if self._connections[at] is connection:
             fresh = _Connection(_open_channel(self._endpoints[at], self._tls.pem if self._tls else None))
             self._connections = (*self._connections[:at], fresh, *self._connections[at + 1 :])
-            self._retired = (*(old for old in self._retired if old.users), connection)
+            await self._retire(connection)
+
+    async def _retire(self, *connections: _Connection) -> None:
+        """Close them as soon as nobody uses them; `close` closes those that are still in use then."""
+        self._retired = tuple(old for old in (*self._retired, *connections) if old.users)
+        for connection in connections:
             await connection.retire()
 
     def _connect(self) -> tuple[_Connection, ...]:
