@@ -214,19 +214,22 @@ class Mesh:
             instance = f"{pod.ip}:50051"
             answered = calls_to(calls, instance)
             entries = [entry for reader in self.pods.logs_of(pod) for entry in entries_in(reader.texts)]
-            stopped = [seconds(entry["timestamp"]) for entry in entries if entry["event"] == "stopped"]
+            said: dict[str, float] = {}
+            for entry in entries:
+                said.setdefault(entry["event"], seconds(entry["timestamp"]))
             found.append(
                 Replica(
                     instance=instance,
                     pod=pod.name,
                     node=pod.node,
                     ready=pod.ready,
-                    registered=self.registry.registered_at(instance),
+                    registered=said.get("registered"),
                     first_call=answered[0].start if answered else None,
                     last_call=answered[-1].start if answered else None,
                     leaving=pod.leaving,
-                    deregistered=self.registry.gone_at(instance),
-                    stopped=stopped[-1] if stopped else None,
+                    key_gone=self.registry.gone_at(instance),
+                    deregistered=said.get("deregistered"),
+                    stopped=said.get("stopped"),
                     exit_codes=tuple(pod.exit_codes),
                     calls=len(answered),
                 )

@@ -65,10 +65,6 @@ class Registry:
         """What etcdctl prints, in etcd's pod."""
         return self._cluster.kubectl(self._namespace, "exec", self._pod, "--", "etcdctl", *args)
 
-    def registered_at(self, instance: str) -> float | None:
-        """When an instance's key first came."""
-        return next((c.time for c in [*self.changes] if c.instance == instance and not c.deleted), None)
-
     def gone_at(self, instance: str) -> float | None:
         """When an instance's key went for good; None: it is still there."""
         last = next((c for c in reversed([*self.changes]) if c.instance == instance), None)

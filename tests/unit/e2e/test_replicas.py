@@ -15,6 +15,7 @@ def replica(**changes: Any) -> Replica:
         "first_call": 9.1,
         "last_call": 50.0,
         "leaving": 50.0,
+        "key_gone": 50.15,
         "deregistered": 50.1,
         "stopped": 52.2,
         "exit_codes": (0,),
@@ -44,7 +45,9 @@ def test_ready_before_registered_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"deregistered": None}, "its key is still there"),
+        ({"key_gone": None}, "its key is still there"),
+        ({"key_gone": 52.6}, "its key went 2.50 s after its log says so"),
+        ({"deregistered": None}, "its log does not say that its key is gone"),
         ({"deregistered": 57.0}, "stopped 4.80 s before its key's end"),
         ({"stopped": 50.2}, "stopped 0.10 s after its key's end, not 2 s"),
         ({"stopped": None}, "does not say that it has stopped"),
