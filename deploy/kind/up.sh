@@ -20,7 +20,15 @@ fi
 "$root/deploy/kind/images.sh"
 
 exists() { kind get clusters 2>/dev/null | grep -qxF "$cluster"; }
-answers() { kubectl --context "kind-$cluster" --request-timeout=5s get --raw /readyz >/dev/null 2>&1; }
+ready() { kubectl --context "kind-$cluster" --request-timeout=5s get --raw /readyz >/dev/null 2>&1; }
+
+answers() { # within half a minute: its machine may be busy
+  local deadline=$((SECONDS + 30))
+  until ready; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 1
+  done
+}
 
 create() {
   # One at a time: two that make Docker's network `kind` at the same moment make it twice.
