@@ -37,7 +37,7 @@ def test_tls_from_client_to_server_to_etcd_keeps_out_whoever_has_no_certificate(
     mesh.mark("knocking without a certificate")
     said = knock(mesh)
     refused = {way for way, answer in said.items() if answer == "UNAVAILABLE"}
-    mesh.record.figure("refused without a certificate", ", ".join(sorted(refused)))
+    mesh.record.figure("ways in without a certificate", f"{4 - len(refused)} of 4", "none")
     assert refused == {f"{door}, {way}" for door in ("etcd", "server") for way in ("plaintext", "no certificate")}, said
     assert {said["etcd, a certificate"], said["server, a certificate"]} == {"OK"}, said
     mesh.mark("helm test")
