@@ -44,7 +44,7 @@ unit: venv ## the unit tests: no port, no sleep, seconds
 	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: integration
-integration: setup ## the integration tests: they start a real etcd and a real Zipkin on free ports
+integration: setup .tools/bin/helm ## the integration tests: they start a real etcd and a real Zipkin on free ports
 	@$(BIN)/python -m pytest tests/integration --ignore=tests/integration/faults
 
 .PHONY: faults
@@ -56,7 +56,7 @@ soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them
 	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: e2e
-e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; KEEP=1 TESTS= WORKERS=
+e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; TLS=1 KEEP=1 TESTS= WORKERS=
 	@tests/e2e/run $(TESTS)
 
 .PHONY: e2e-mutations
@@ -81,8 +81,7 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 	done; echo "proto: generated code is up to date"
 
 .PHONY: chart-check
-chart-check: venv ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
-	@[ -x .tools/bin/helm ] || $(BIN)/python -m toolchain helm
+chart-check: venv .tools/bin/helm ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
 	@$(BIN)/python deploy/helm/document_values.py --check
 	@$(BIN)/python -m pytest tests/chart -n 2 -q
 
@@ -103,6 +102,9 @@ kind-down: cluster-tools ## delete the cluster, its network and its context; CLU
 .PHONY: cluster-tools
 cluster-tools: venv
 	@$(BIN)/python -m toolchain kind kubectl helm
+
+.tools/bin/helm: | venv
+	@$(BIN)/python -m toolchain helm
 
 ##@ Measure
 

@@ -408,8 +408,9 @@ def _prefix_end(prefix: str) -> bytes:
 
 
 def _key_value(kv: Any) -> KeyValue:
-    # Anybody can write anything into etcd: bytes that are no UTF-8 become U+FFFD and fail validation later on.
-    return KeyValue(kv.key.decode(errors="replace"), kv.value.decode(errors="replace"), kv.lease)
+    # Anybody can write anything into etcd. Of bytes that are no UTF-8, those of a key are spelled out, so that two keys
+    # never become one; those of a value become U+FFFD and fail validation later on.
+    return KeyValue(kv.key.decode(errors="backslashreplace"), kv.value.decode(errors="replace"), kv.lease)
 
 
 def _event(event: Any) -> Event:

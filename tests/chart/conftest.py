@@ -18,6 +18,14 @@ HELM = ROOT / ".tools/bin/helm"
 CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
 COMPONENTS = ("server", "client", "etcd", "zipkin", "test")
 
+# An etcd of one's own that wants certificates and a login.
+EXTERNAL_ETCD = {
+    "etcd.enabled": False,
+    "etcd.externalEndpoints": ["etcd.infra:2379"],
+    "etcd.tlsSecret": "etcd-client",
+    "etcd.loginSecret": "etcd-user",
+}
+
 Manifest = dict[str, Any]
 
 

@@ -12,7 +12,7 @@ import pytest
 from book_client.__main__ import command as client_command
 from book_server.__main__ import command as server_command
 
-from tests.chart.conftest import CHART, Rendered, RenderError, render
+from tests.chart.conftest import CHART, EXTERNAL_ETCD, Rendered, RenderError, render
 
 PROGRAMS = pytest.mark.parametrize(
     ("component", "command", "prefix"),
@@ -25,11 +25,8 @@ def test_each_variable_is_a_flag_of_its_program_and_each_flag_has_its_variable(
     component: str, command: click.Command, prefix: str
 ) -> None:
     flags = {f"{prefix}_{parameter.name.upper()}" for parameter in command.params if parameter.name}
-    # For an etcd of one's own that asks for certificates or a password; the chart has no values for that.
-    flags -= {f"{prefix}_ETCD_{name}" for name in ("CA", "CERT", "KEY", "USER", "PASSWORD_FILE")}
-    assert {
-        name for name in render({"tls.enabled": True}).environment(component) if name.startswith(f"{prefix}_")
-    } == flags
+    environment = render({**EXTERNAL_ETCD, "tls.enabled": True}).environment(component)
+    assert {name for name in environment if name.startswith(f"{prefix}_")} == flags
 
 
 @PROGRAMS
@@ -39,8 +36,8 @@ def test_the_programs_accept_what_the_variables_hold(
     if component not in each.pods():
         return  # switched off here
     for name, value in each.environment(component).items():
-        # Of files there is only the name here; test_tls.py looks into them.
-        if value is not None and not value.startswith("/tls/"):
+        # Of files, and of what Secrets hold, there is only the name here; test_tls.py looks into those it can.
+        if value is not None and not value.startswith(("/tls/", "/etcd-")):
             monkeypatch.setenv(name, value.replace("$(POD_IP)", "10.0.0.1"))
     context = command.make_context("program", [], auto_envvar_prefix=prefix)
     assert context.params["etcd"]

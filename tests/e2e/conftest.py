@@ -3,6 +3,7 @@
 BOOKMESH_E2E_KUBECONFIG  the cluster; default .run/e2e/kubeconfig
 BOOKMESH_E2E_RUN         where the report and the bundles go; default .run/e2e
 BOOKMESH_E2E_TAG         tag of the images of both programs; default: the chart's
+BOOKMESH_E2E_TLS         any text: mutual TLS for all releases
 BOOKMESH_E2E_VALUES      a file of chart values that win over the tests' own
 """
 

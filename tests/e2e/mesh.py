@@ -34,8 +34,8 @@ READY_WITHIN = 120.0
 class Mesh:
     """The release `mesh` and its observers.
 
-    Environment variables: BOOKMESH_E2E_TAG, of both programs' images; BOOKMESH_E2E_VALUES, a file of chart values
-    that win over the tests' own.
+    Environment variables: BOOKMESH_E2E_TAG, of both programs' images; BOOKMESH_E2E_TLS, to have mutual TLS on;
+    BOOKMESH_E2E_VALUES, a file of chart values that win over the tests' own.
     """
 
     release = "mesh"
@@ -48,6 +48,8 @@ class Mesh:
         self.values: dict[str, Any] = _merged({}, VALUES)
         if tag := os.environ.get("BOOKMESH_E2E_TAG"):
             self.values = _merged(self.values, {"server": {"image": {"tag": tag}}, "client": {"image": {"tag": tag}}})
+        if os.environ.get("BOOKMESH_E2E_TLS"):
+            self.values = _merged(self.values, {"tls": {"enabled": True}})
         self.pods = Pods(cluster, namespace)
         self.zipkin = Zipkin(cluster, namespace, f"{self.fullname}-zipkin")
         self.warnings: list[str] = []
@@ -86,14 +88,15 @@ class Mesh:
             files += ["-f", extra]
         self.helm("upgrade", "--install", self.release, str(CHART), *files, stdin=json.dumps(self.values))
 
-    def install(self, *, replicas: int = 3, traffic: bool = True) -> None:
-        """Install it and wait until all of it is ready; then start the calls.
+    def install(self, *, replicas: int = 3, traffic: bool = True, **values: Mapping[str, Any]) -> None:
+        """Install it, with these values too, and wait until all of it is ready; then start the calls.
 
         A client that was there before the first server would have nobody to call, so it comes when they are ready.
         """
         began = time.time()
+        self.values = _merged(self.values, values)
         self.apply(server={"replicas": replicas}, client={"replicas": 0})
-        self.wait_ready("etcd", 1)
+        self.wait_ready("etcd", self.values.get("etcd", {}).get("replicas", 1))
         self.follow_registry()
         self.wait_ready("zipkin", 1)
         self.wait_ready("server", replicas)

@@ -1,10 +1,11 @@
-"""Clients that mean no good, on a real server: whoever means well is served as before."""
+"""Clients, and keys in etcd, that mean no good: whoever means well is served as before."""
 
 import asyncio
 import resource
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,12 +13,17 @@ from typing import Any
 import grpc
 import pytest
 from book_pb2 import BookInfo
+from etcd3.etcdrpc import rpc_pb2 as rpc
+from etcd3.etcdrpc import rpc_pb2_grpc as stubs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from localmesh.components import BookServer, Etcd
 from localmesh.waiting import NotYetError, until
+from meshkit import EtcdClient, Instancer, parse_address
 from tests.integration.faults.replicas import FAST
+from tests.integration.faults.sampling import PREFIX
 
 Figure = Callable[[str], None]
 INFO, LIST = "/BookService/GetBookInfo", "/BookService/GetBookList"
@@ -142,3 +148,75 @@ async def test_no_message_and_no_header_crashes_or_hangs_the_server(
         assert server.running
         assert "Traceback" not in server.output()
     figure(f"{len(sent)} messages, each with a status, the slowest after {slowest * 1000:.0f} ms")
+
+
+ADDRESSES = st.builds("127.0.0.2:{}".format, st.integers(1, 99)).map(str.encode)
+VALUES = st.one_of(
+    st.binary(max_size=300),
+    st.text(max_size=100).map(str.encode),
+    ADDRESSES,
+    # Nearly one.
+    st.builds(lambda address, at, byte: address[:at] + byte + address[at:], ADDRESSES, st.integers(0, 12), st.binary()),
+)
+SUFFIXES = st.one_of(st.binary(max_size=60), st.text(max_size=40).map(str.encode))
+
+
+async def test_no_value_and_no_key_in_etcd_ends_discovery(etcd: Etcd, etcd_client: EtcdClient, figure: Figure) -> None:
+    batches: list[dict[bytes, bytes]] = []
+
+    @settings(max_examples=200, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(SUFFIXES, VALUES, min_size=1, max_size=20))
+    def collect(batch: dict[bytes, bytes]) -> None:
+        batches.append({PREFIX.encode() + suffix: value for suffix, value in batch.items()})
+
+    collect()
+    failed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    there: dict[bytes, bytes] = {}
+    bad = 0
+    slowest = 0.0
+
+    async def lists(instancer: Instancer, good: str) -> None:
+        expected = {good} | {address for value in there.values() if (address := address_in(value))}
+        if instancer.instances != expected:
+            raise NotYetError(f"{sorted(instancer.instances ^ expected)}: {instancer.reason}")
+
+    with capture_logs() as logs:
+        async with grpc.aio.insecure_channel(etcd.address) as channel, Instancer(etcd_client, PREFIX) as instancer:
+            for number, batch in enumerate(batches, start=1):
+                puts = [rpc.PutRequest(key=key, value=value) for key, value in batch.items()]
+                await stubs.KVStub(channel).Txn(rpc.TxnRequest(success=[rpc.RequestOp(request_put=p) for p in puts]))
+                there |= batch
+                bad += sum(address_in(value) is None for value in batch.values())
+                # Something good after it: whoever hears of that goes on.
+                good = f"127.0.0.1:{number}"
+                await etcd_client.put(PREFIX + "good", good)
+                start = time.perf_counter()
+                await until(partial(lists, instancer, good), within=2, what=f"{good} after {batch}", every=0.002)
+                slowest = max(slowest, time.perf_counter() - start)
+        skipped = [entry for entry in logs if entry["event"] == "registration ignored"]
+        assert len(skipped) == bad
+        # All of it at once, in a list instead of a watch; and gone again.
+        async with grpc.aio.insecure_channel(etcd.address) as channel, Instancer(etcd_client, PREFIX) as instancer:
+            await until(partial(lists, instancer, good), within=2, what="all of it listed", every=0.01)
+            for batch in batches:
+                for key in batch.keys() & there.keys():
+                    await stubs.KVStub(channel).DeleteRange(rpc.DeleteRangeRequest(key=key))
+                    del there[key]
+            await until(partial(lists, instancer, good), within=2, what="only the good one left", every=0.01)
+    assert failed == []
+    unexpected = [entry for entry in logs if entry["event"] not in {"registration ignored", "instances changed"}]
+    assert unexpected == []
+    figure(
+        f"{sum(map(len, batches)):,} keys in {len(batches)} transactions, {bad:,} values of no use, each one log line;"
+        f" the good instance after each within {slowest * 1000:.0f} ms"
+    )
+
+
+def address_in(value: bytes) -> str | None:
+    try:
+        text = value.decode()
+        parse_address(text)
+    except ValueError:
+        return None
+    return text

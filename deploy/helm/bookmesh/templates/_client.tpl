@@ -1,8 +1,7 @@
 {{/* What client Deployment and Job have in common. */}}
 
 {{- define "bookmesh.clientEnv" -}}
-- {name: BOOK_CLIENT_ETCD, value: {{ include "bookmesh.etcdEndpoints" . | quote }}}
-- {name: BOOK_CLIENT_ETCD_PREFIX, value: {{ include "bookmesh.etcdPrefix" . | quote }}}
+{{ include "bookmesh.etcdEnv" (list . "BOOK_CLIENT") }}
 - {name: BOOK_CLIENT_ZIPKIN, value: {{ include "bookmesh.zipkinUrl" . | quote }}}
 - {name: BOOK_CLIENT_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
 {{- with .Values.client }}
@@ -39,8 +38,8 @@ env: {{- include "bookmesh.clientEnv" . | nindent 2 }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 resources: {{- toYaml .Values.client.resources | nindent 2 }}
-{{- if .Values.tls.enabled }}
-volumeMounts: {{- include "bookmesh.tlsMount" . | nindent 2 }}
+{{- with include "bookmesh.secretMounts" . }}
+volumeMounts: {{- . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -59,8 +58,8 @@ env: {{- include "bookmesh.clientEnv" $root | nindent 2 }}
   {{- end }}
 resources: {{- toYaml .resources | nindent 2 }}
 {{- end }}
-{{- if $root.Values.tls.enabled }}
-volumeMounts: {{- include "bookmesh.tlsMount" . | nindent 2 }}
+{{- with include "bookmesh.secretMounts" $root }}
+volumeMounts: {{- . | nindent 2 }}
 {{- end }}
 {{- end -}}
 

@@ -116,6 +116,9 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- join "," $members -}}
 {{- end -}}
+{{- if or .Values.etcd.tlsSecret .Values.etcd.loginSecret -}}
+{{- fail "etcd.tlsSecret and etcd.loginSecret are for an etcd of your own, with etcd.enabled false; TLS to the release's own etcd comes with tls.enabled" -}}
+{{- end -}}
 {{- else -}}
 {{- if not .Values.etcd.externalEndpoints -}}
 {{- fail "etcd.externalEndpoints is needed where etcd.enabled is false, e.g. [etcd.infra:2379]" -}}
@@ -126,6 +129,27 @@ capabilities: {drop: [ALL]}
 
 {{- define "bookmesh.etcdPrefix" -}}
 {{- default (printf "/services/%s/%s/book/" .Release.Namespace .Release.Name) .Values.etcd.prefix -}}
+{{- end -}}
+
+{{/* How a program reaches etcd. Takes (list . "BOOK_SERVER"|"BOOK_CLIENT"). */}}
+{{- define "bookmesh.etcdEnv" -}}
+{{- $root := index . 0 -}}
+{{- $program := index . 1 -}}
+{{- $etcd := $root.Values.etcd -}}
+{{- $folder := ternary "/tls" "/etcd-tls" $etcd.enabled -}}
+- {name: {{ $program }}_ETCD, value: {{ include "bookmesh.etcdEndpoints" $root | quote }}}
+- {name: {{ $program }}_ETCD_PREFIX, value: {{ include "bookmesh.etcdPrefix" $root | quote }}}
+{{- if ternary $root.Values.tls.enabled (not (empty $etcd.tlsSecret)) $etcd.enabled }}
+- {name: {{ $program }}_ETCD_CA, value: {{ $folder }}/ca.crt}
+{{- if or $etcd.enabled $etcd.clientCertificate }}
+- {name: {{ $program }}_ETCD_CERT, value: {{ $folder }}/tls.crt}
+- {name: {{ $program }}_ETCD_KEY, value: {{ $folder }}/tls.key}
+{{- end }}
+{{- end }}
+{{- with $etcd.loginSecret }}
+- {name: {{ $program }}_ETCD_USER, valueFrom: {secretKeyRef: {name: {{ . }}, key: username}}}
+- {name: {{ $program }}_ETCD_PASSWORD_FILE, value: /etcd-login/password}
+{{- end }}
 {{- end -}}
 
 {{- define "bookmesh.zipkinUrl" -}}

@@ -1,0 +1,104 @@
+"""etcd with the chart's own command line and certificates, on this machine: who gets in, and where."""
+
+import asyncio
+import base64
+import os
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from localmesh.components import TOOLS
+from localmesh.http import UnreachableError, request
+from localmesh.ports import free_port
+from localmesh.process import NotYetError, Process
+from meshkit.errors import EtcdError
+from meshkit.etcd import EtcdClient
+from meshkit.pem import PemFiles
+from tests.chart.conftest import Rendered, render
+
+HOST = "demo-bookmesh-etcd-0.demo-bookmesh-etcd-peers"
+ALL_KEYS = {"key": "AA==", "range_end": "AA=="}
+
+
+class ChartsEtcd:
+    """The chart's etcd, with addresses and folders moved to where a test may have them."""
+
+    def __init__(self, rendered: Rendered, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._ports = {number: free_port() for number in (2379, 2380, 2381, 2382)}
+        for secret in rendered.of_kind("Secret"):
+            folder = run_dir / secret["metadata"]["labels"]["app.kubernetes.io/component"]
+            folder.mkdir()
+            for name, content in secret["data"].items():
+                (folder / name).write_bytes(base64.b64decode(content))
+        _, *flags = map(self._moved, rendered.container("etcd")["command"])
+        self._process = Process("etcd", [TOOLS / "bin/etcd", *flags], run_dir=run_dir)
+        self._etcdctl = {
+            name: self._moved(value)
+            for name, value in rendered.environment("etcd").items()
+            if name.startswith("ETCDCTL_") and value is not None
+        }
+        self.address = f"localhost:{self._ports[2379]}"
+
+    def _moved(self, text: str) -> str:
+        for number, port in self._ports.items():
+            text = text.replace(f":{number}", f":{port}")
+        text = text.replace("$(POD_NAME)", HOST.partition(".")[0]).replace(HOST, "localhost")
+        return (
+            text.replace("//0.0.0.0", "//127.0.0.1")
+            .replace("/tls/", f"{self._run_dir}/etcd/")
+            .replace("/var/lib/etcd", str(self._run_dir))
+        )
+
+    def files(self, component: str) -> PemFiles:
+        folder = self._run_dir / component
+        return PemFiles(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
+
+    async def probe(self, path: str, body: object = None) -> int:
+        """The status of an answer on the port that Kubernetes' probes ask."""
+        return (await request(f"http://127.0.0.1:{self._ports[2381]}/{path}", body, timeout=5))[0]
+
+    async def etcdctl(self, *args: str) -> str:
+        """What it prints in etcd's container."""
+        command, env = [str(TOOLS / "bin/etcdctl"), *args], os.environ | self._etcdctl
+        run = partial(subprocess.run, command, env=env, capture_output=True, text=True, timeout=30, check=True)
+        done: subprocess.CompletedProcess[str] = await asyncio.to_thread(run)
+        return done.stdout
+
+    async def __aenter__(self) -> Self:
+        await self._process.start(self._ready, within=30)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._process.stop()
+
+    async def _ready(self) -> None:
+        try:
+            status = await self.probe("readyz")
+        except UnreachableError as error:
+            raise NotYetError(str(error)) from error
+        if status != 200:
+            raise NotYetError(f"status {status}")
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "tls"])
+async def test_the_port_for_probes_shows_health_and_metrics_and_no_key(run_dir: Path, *, tls: bool) -> None:
+    async with ChartsEtcd(render({"tls.enabled": tls}), run_dir) as etcd:
+        assert [await etcd.probe(path) for path in ("livez", "readyz", "metrics")] == [200, 200, 200]
+        assert await etcd.probe("v3/kv/range", ALL_KEYS) == 404
+        assert [await etcd.probe(path) for path in ("version", "debug/vars")] == [404, 404]
+
+
+async def test_with_tls_only_those_with_a_certificate_of_the_release_get_in(run_dir: Path) -> None:
+    async with ChartsEtcd(render({"tls.enabled": True}), run_dir) as etcd:
+        for component in ("server", "client"):
+            async with EtcdClient([etcd.address], tls=etcd.files(component)) as known:
+                await known.put(f"/{component}", "here")
+        for files in (None, PemFiles(etcd.files("client").ca)):
+            async with EtcdClient([etcd.address], tls=files) as stranger:
+                with pytest.raises(EtcdError):
+                    await stranger.list("/")
+        assert (await etcd.etcdctl("get", "--prefix", "/")).split() == ["/client", "here", "/server", "here"]
