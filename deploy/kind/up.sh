@@ -12,10 +12,13 @@ need_docker
 lock "cluster-$cluster"
 IMAGES=$("$root/deploy/kind/source.sh")
 export IMAGES
-node_image=()
+node_image=() proxy_mode=iptables # kind's default
 if [ "$IMAGES" = source ]; then
   "$root/deploy/kind/from-source/build.sh" node
   node_image=(--image "$NODE_IMAGE")
+  # The firewall writes all of iptables' filter table anew, with what it read a moment before: a proxy that keeps rules
+  # there would lose some. With nftables it has a table of its own.
+  proxy_mode=nftables
 fi
 "$root/deploy/kind/images.sh"
 
@@ -33,7 +36,7 @@ answers() { # within half a minute: its machine may be busy
 create() {
   # One at a time: two that make Docker's network `kind` at the same moment make it twice.
   lock kind-network
-  sed "s/ZIPKIN_PORT/$port/" "$root/deploy/kind/cluster.yaml" \
+  sed "s/ZIPKIN_PORT/$port/; s/PROXY_MODE/$proxy_mode/" "$root/deploy/kind/cluster.yaml" \
     | kind create cluster --name "$cluster" --config - "${node_image[@]}" --wait 180s
 }
 
