@@ -19,7 +19,8 @@ if [ "$IMAGES" = source ]; then
 fi
 "$root/deploy/kind/images.sh"
 
-exists() { kind get clusters 2>/dev/null | grep -qxF "$cluster"; }
+# Not grep -q: it would leave at the first match, and who still writes to it would fail.
+exists() { kind get clusters 2>/dev/null | grep -xF "$cluster" >/dev/null; }
 answers() { kubectl --context "kind-$cluster" --request-timeout=5s get --raw /readyz >/dev/null 2>&1; }
 
 create() {
@@ -40,7 +41,7 @@ exists || step "the cluster $cluster: a control plane and two workers" create
 
 # What a worker has under a name is remembered by a label beside the image in its store, and goes when the image goes.
 has() { # node, image, id
-  docker exec "$1" ctr --namespace k8s.io images ls "name==$(full_name "$2")" 2>/dev/null | grep -qF "bookmesh.id=$3"
+  docker exec "$1" ctr --namespace k8s.io images ls "name==$(full_name "$2")" 2>/dev/null | grep -F "bookmesh.id=$3" >/dev/null
 }
 
 full_name() { # image
