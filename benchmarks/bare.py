@@ -1,7 +1,7 @@
-"""(a): bare grpc.aio on the same protobuf, nothing around it; as a server, and as a load client.
+"""(a) and (u): bare grpc.aio on the same protobuf, nothing around it; as a server, and as a load client.
 
-python -m benchmarks.bare server 127.0.0.1:50051
-python -m benchmarks.bare client 127.0.0.1:50051,127.0.0.1:50052
+python -m benchmarks.bare server 127.0.0.1:50051 asyncio|uvloop
+python -m benchmarks.bare client 127.0.0.1:50051,127.0.0.1:50052 asyncio|uvloop
 """
 
 from __future__ import annotations
@@ -47,5 +47,9 @@ async def load(addresses: str) -> None:
 
 
 if __name__ == "__main__":
-    role, where = sys.argv[1:]
+    role, where, loop = sys.argv[1:]
+    if loop == "uvloop":
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     asyncio.run(serve(where) if role == "server" else load(where))

@@ -1,4 +1,4 @@
-"""Calls a second, latency, CPU and memory of the four contenders, side by side."""
+"""Calls a second, latency, CPU and memory of the five contenders, side by side."""
 
 from __future__ import annotations
 

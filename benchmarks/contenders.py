@@ -1,4 +1,4 @@
-"""The four contenders, each with servers and a load client in processes of their own."""
+"""The five contenders, each with servers and a load client in processes of their own."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ class Contender:
 
 
 class Contenders:
-    """All four, up and running; `ledgers` are there once they have ended."""
+    """All five, up and running; `ledgers` are there once they have ended."""
 
-    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "abcd") -> None:
+    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "aubcd") -> None:
         self._run_dir = run_dir
         self._servers = servers
         self._only = only
@@ -181,10 +181,16 @@ class Contenders:
         await self._stack.aclose()
 
     async def _make_a(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        servers = await self._static_servers(stack, run_dir, sys.executable, "bare")
-        addresses = ",".join(server.command[-1] for server in servers)
-        client = await stack.enter_async_context(LoadClient(sys.executable, "bare", "client", addresses))
-        return Contender("a", "bare grpc.aio", client, servers)
+        return await self._make_bare(stack, run_dir, "a", "bare grpc.aio", "asyncio")
+
+    async def _make_u(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        return await self._make_bare(stack, run_dir, "u", "the same on uvloop", "uvloop")
+
+    async def _make_bare(self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, loop: str) -> Contender:
+        servers = await self._static_servers(stack, run_dir, sys.executable, "bare", loop)
+        addresses = ",".join(server.command[-2] for server in servers)
+        client = await stack.enter_async_context(LoadClient(sys.executable, "bare", "client", addresses, loop))
+        return Contender(key, title, client, servers)
 
     async def _make_b(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
         zipkin = await stack.enter_async_context(Zipkin(run_dir))

@@ -8,7 +8,6 @@ It is book-client's wiring, without its line of log a call.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
@@ -29,6 +28,7 @@ from meshkit import (
     configure_logging,
     remaining,
     root_span,
+    run_async,
     tracer_provider,
 )
 from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
@@ -88,4 +88,4 @@ async def load(etcd_address: str, zipkin: str) -> None:
 
 if __name__ == "__main__":
     configure_logging("json")
-    asyncio.run(load(*sys.argv[1:]))
+    run_async(load(*sys.argv[1:]))

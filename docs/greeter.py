@@ -1,6 +1,5 @@
 """A service of one's own in the mesh: `greeter.py serve 6001`, `greeter.py serve 6002`, then `greeter.py call 9`."""
 
-import asyncio
 import sys
 
 import grpc
@@ -50,4 +49,4 @@ async def call(times: int) -> None:
                 print((await greeter(f"caller {number}")).value, mesh.trace_id_of(span))
 
 
-asyncio.run(serve(f"127.0.0.1:{sys.argv[2]}") if sys.argv[1] == "serve" else call(int(sys.argv[2])))
+mesh.run_async(serve(f"127.0.0.1:{sys.argv[2]}") if sys.argv[1] == "serve" else call(int(sys.argv[2])))

@@ -34,6 +34,7 @@ from meshkit.errors import (
     status_of,
 )
 from meshkit.etcd import Etcd, EtcdClient, EtcdLogin
+from meshkit.eventloop import run_async
 from meshkit.instancer import InstanceChange, Instancer, Observer
 from meshkit.logs import configure_logging
 from meshkit.middleware import MiddlewareInterceptor
@@ -109,6 +110,7 @@ __all__ = [
     "parse_address",
     "remaining",
     "root_span",
+    "run_async",
     "serving",
     "status_of",
     "stop_signal",

@@ -10,7 +10,7 @@ import asyncio
 from contextvars import ContextVar
 from types import TracebackType
 
-__all__ = ["passed", "remaining", "within"]
+__all__ = ["inherit", "passed", "remaining", "within"]
 
 _deadline: ContextVar[float | None] = ContextVar("meshkit_deadline", default=None)
 
@@ -24,8 +24,16 @@ def remaining() -> float | None:
 def passed() -> bool:
     """Whether there is a current deadline and it has passed: a cancelled call was then too slow, not unwanted."""
     left = remaining()
-    # A timer may fire a rounding error before its time.
-    return left is not None and left <= 1e-6
+    # uvloop's timers count whole milliseconds, rounded: one may fire half of one before its time.
+    return left is not None and left <= 1e-3
+
+
+def inherit(seconds: float | None) -> None:
+    """Take the caller's deadline over, for the rest of the current task; None: the caller has set none.
+
+    No timer is started: for whoever has this from gRPC, gRPC cancels the task at the deadline.
+    """
+    _deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
 class within:  # noqa: N801 - reads as the statement that it is: `async with deadline.within(1.0):`

@@ -66,9 +66,9 @@ class MiddlewareInterceptor(grpc.aio.ServerInterceptor):
             async def endpoint(request: Any) -> Any:
                 return await behavior(request, context)
 
+            deadline.inherit(context.time_remaining())
             try:
-                async with deadline.within(context.time_remaining()):
-                    return await (middleware(endpoint) if middleware else endpoint)(request)
+                return await (middleware(endpoint) if middleware else endpoint)(request)
             except MeshError as error:
                 await context.abort(error.code, str(error))
 

@@ -185,14 +185,28 @@ _ALL = (
     Tool(
         name="cni-plugins",
         version="1.8.0",
-        files={plugin: plugin for plugin in ("bridge", "host-local", "loopback", "portmap")},
+        files={plugin: plugin for plugin in ("host-local", "loopback", "portmap", "ptp")},
         on_path=None,
         sources=(
             GoInstall(
                 tuple(
                     f"github.com/containernetworking/plugins/plugins/{plugin}@v1.8.0"
-                    for plugin in ("main/bridge", "main/loopback", "ipam/host-local", "meta/portmap")
+                    for plugin in ("main/ptp", "main/loopback", "ipam/host-local", "meta/portmap")
                 )
+            ),
+        ),
+        advice="install Go",
+    ),
+    Tool(
+        name="kube-router",
+        version="2.1.0",
+        files={"kube-router": "kube-router"},
+        on_path=None,
+        sources=(
+            GoModule(
+                _HERE / "kube-router",
+                {"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
+                duration="two minutes or more",
             ),
         ),
         advice="install Go",

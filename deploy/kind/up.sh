@@ -12,21 +12,32 @@ need_docker
 lock "cluster-$cluster"
 IMAGES=$("$root/deploy/kind/source.sh")
 export IMAGES
-node_image=()
+node_image=() proxy_mode=iptables # kind's default
 if [ "$IMAGES" = source ]; then
   "$root/deploy/kind/from-source/build.sh" node
   node_image=(--image "$NODE_IMAGE")
+  # The firewall writes all of iptables' filter table anew, with what it read a moment before: a proxy that keeps rules
+  # there would lose some. With nftables it has a table of its own.
+  proxy_mode=nftables
 fi
 "$root/deploy/kind/images.sh"
 
-# Not grep -q: it would leave at the first match, and who still writes to it would fail.
+# Not grep -q: it stops at the first match, and who writes into its pipe after that has failed.
 exists() { kind get clusters 2>/dev/null | grep -xF "$cluster" >/dev/null; }
-answers() { kubectl --context "kind-$cluster" --request-timeout=5s get --raw /readyz >/dev/null 2>&1; }
+ready() { kubectl --context "kind-$cluster" --request-timeout=5s get --raw /readyz >/dev/null 2>&1; }
+
+answers() { # within half a minute: its machine may be busy
+  local deadline=$((SECONDS + 30))
+  until ready; do
+    [ "$SECONDS" -lt "$deadline" ] || return 1
+    sleep 1
+  done
+}
 
 create() {
   # One at a time: two that make Docker's network `kind` at the same moment make it twice.
   lock kind-network
-  sed "s/ZIPKIN_PORT/$port/" "$root/deploy/kind/cluster.yaml" \
+  sed "s/ZIPKIN_PORT/$port/; s/PROXY_MODE/$proxy_mode/" "$root/deploy/kind/cluster.yaml" \
     | kind create cluster --name "$cluster" --config - "${node_image[@]}" --wait 180s
 }
 

@@ -36,7 +36,7 @@ class SpanCounts:
 
 
 class PreparingExporter(SpanExporter):
-    """An exporter that encodes each span as it ends.
+    """An exporter that encodes spans soon after they have ended, a few at a time.
 
     Encoding whole batches in the sending thread would keep the interpreter's lock from the event loop for as long:
     some calls would then wait for hundreds of spans. A span in a queue takes a tenth of the memory as bytes.
@@ -44,7 +44,7 @@ class PreparingExporter(SpanExporter):
 
     @abstractmethod
     def prepare(self, span: ReadableSpan) -> bytes:
-        """Encode a span. Called where the span ends; must not block."""
+        """Encode a span. Called where spans end; must not block."""
 
     @abstractmethod
     def send(self, prepared: Sequence[bytes]) -> SpanExportResult:
@@ -70,6 +70,9 @@ class ResendingSpanProcessor(SpanProcessor):
     """
 
     LOG_INTERVAL = 60.0
+    # Spans that are encoded in one go, where they end. One by one costs twice as much: by the next span, the encoder
+    # has left the processor's caches. These take the event loop a fraction of a millisecond.
+    PIECE = 16
     # While shutting down, a collector that is away gets so many more chances.
     LAST_TRIES = 3
 
@@ -96,6 +99,7 @@ class ResendingSpanProcessor(SpanProcessor):
         self._shutdown_timeout = shutdown_timeout
         self._backoff = backoff or Backoff(base=0.1, cap=1.0)
         self._changed = threading.Condition()
+        self._fresh: list[ReadableSpan] = []
         self._waiting: deque[Any] = deque()
         self._ended = self._sent = self._dropped = 0
         self._in_hand = 0
@@ -110,7 +114,11 @@ class ResendingSpanProcessor(SpanProcessor):
     def counts(self) -> SpanCounts:
         """A consistent snapshot."""
         with self._changed:
-            return SpanCounts(self._ended, self._sent, self._dropped, len(self._waiting) + self._in_hand)
+            return SpanCounts(self._ended, self._sent, self._dropped, self._queued)
+
+    @property
+    def _queued(self) -> int:
+        return len(self._fresh) + len(self._waiting) + self._in_hand
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a span, or drop it where the queue is full. Never blocks."""
@@ -118,24 +126,30 @@ class ResendingSpanProcessor(SpanProcessor):
             return
         with self._changed:
             self._ended += 1
-            if len(self._waiting) + self._in_hand >= self._capacity or self._stop_at is not None:
+            if self._queued >= self._capacity or self._stop_at is not None:
                 self._dropped += 1
                 return
+            self._fresh.append(span)
+            if len(self._fresh) >= self.PIECE:
+                self._prepare_fresh()
+                if len(self._waiting) >= self._batch_size and not self._in_hand:
+                    self._changed.notify_all()
+
+    def _prepare_fresh(self) -> None:
+        for span in self._fresh:
             try:
                 self._waiting.append(self._prepare(span) if self._prepare else span)
             except Exception as error:  # noqa: BLE001 - a span that cannot be encoded is no reason to fail its call
                 log.debug("span not encoded", reason=repr(error))
                 self._dropped += 1
-                return
-            if len(self._waiting) == self._batch_size:
-                self._changed.notify_all()
+        self._fresh.clear()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Send what is queued; whether nothing was left in time."""
         with self._changed:
             self._flush = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._waiting and not self._in_hand, timeout_millis / 1000)
+            return self._changed.wait_for(lambda: not self._queued, timeout_millis / 1000)
 
     def shutdown(self) -> None:
         """Send what is left, for `shutdown_timeout` at most; the rest is dropped, and counted. Idempotent."""
@@ -146,7 +160,8 @@ class ResendingSpanProcessor(SpanProcessor):
             self._changed.notify_all()
         self._thread.join(self._shutdown_timeout)
         with self._changed:
-            self._dropped += len(self._waiting) + self._in_hand
+            self._dropped += self._queued
+            self._fresh.clear()
             self._waiting.clear()
             self._in_hand = 0
         self._log_drops(now=True)
@@ -176,6 +191,8 @@ class ResendingSpanProcessor(SpanProcessor):
                     lambda: len(self._waiting) >= self._batch_size or self._flush or self._stop_at is not None,
                     self._interval,
                 )
+                if len(self._waiting) < self._batch_size:
+                    self._prepare_fresh()
                 batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
                 self._in_hand = len(batch)
                 if batch or self._stop_at is not None:

@@ -26,7 +26,6 @@ from opentelemetry.sdk.trace import (
     Event,
     ReadableSpan,
     SpanProcessor,
-    SynchronousMultiSpanProcessor,
     TracerProvider,
 )
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
@@ -58,14 +57,14 @@ class LightSpan(ReadableSpan, Span):
             name,
             context,
             parent,
-            tracer.resource,
+            tracer.provider.resource,
             attributes,
             kind=kind,
             status=_UNSET,
             start_time=start_time,
             instrumentation_scope=tracer.scope,
         )
-        self._processor = tracer.processor
+        self._processors = tracer.provider.processors
 
     def get_span_context(self) -> SpanContext:
         """See `opentelemetry.trace.Span`; the same for the methods below."""
@@ -120,7 +119,8 @@ class LightSpan(ReadableSpan, Span):
     def end(self, end_time: int | None = None) -> None:
         if self._end_time is None:
             self._end_time = time.time_ns() if end_time is None else end_time
-            self._processor.on_end(self)
+            for processor in self._processors:
+                processor.on_end(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """End the span; an error that leaves the body is its status and an event."""
@@ -131,15 +131,14 @@ class LightSpan(ReadableSpan, Span):
 
 
 class LightTracer(trace.Tracer):
-    """Makes LightSpans. A trace that was begun elsewhere is sampled as it was there; the sampler decides the others."""
+    """Makes LightSpans. A trace that was begun elsewhere is sampled as it was there; the sampler decides the others.
 
-    def __init__(
-        self, sampler: Sampler, resource: Resource, processor: SpanProcessor, scope: InstrumentationScope
-    ) -> None:
-        self.resource = resource
-        self.processor = processor
+    Where nobody processes spans, theirs are contexts only.
+    """
+
+    def __init__(self, provider: LightTracerProvider, scope: InstrumentationScope) -> None:
+        self.provider = provider
         self.scope = scope
-        self._sampler = sampler
 
     def start_span(  # noqa: PLR0917 - the interface's
         self,
@@ -159,16 +158,17 @@ class LightTracer(trace.Tracer):
             trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
         else:
             parent, trace_id = None, getrandbits(128) or 1
-            decided = self._sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
+            decided = self.provider.sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
             flags = _SAMPLED if decided.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
             state = decided.trace_state or None  # type: ignore[assignment]
         own = SpanContext(trace_id, getrandbits(64) or 1, is_remote=False, trace_flags=flags, trace_state=state)
-        if not flags & TraceFlags.SAMPLED:
+        if not flags & TraceFlags.SAMPLED or not self.provider.processors:
             return NonRecordingSpan(own)
         span = LightSpan(name, own, parent, kind, tags, time.time_ns() if start_time is None else start_time, self)
         for link in links or ():
             span.add_link(link.context, link.attributes)
-        self.processor.on_start(cast("Any", span), context)
+        for processor in self.provider.processors:
+            processor.on_start(cast("Any", span), context)
         return span
 
     @contextmanager
@@ -199,8 +199,13 @@ class LightTracerProvider(TracerProvider):
     """
 
     def __init__(self, sampler: Sampler, resource: Resource) -> None:
-        self._processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
-        super().__init__(sampler, resource, shutdown_on_exit=False, active_span_processor=self._processors)
+        super().__init__(sampler, resource, shutdown_on_exit=False)
+        self.processors: tuple[SpanProcessor, ...] = ()
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """See `opentelemetry.sdk.trace.TracerProvider`."""
+        super().add_span_processor(span_processor)
+        self.processors += (span_processor,)
 
     def get_tracer(
         self,
@@ -213,4 +218,4 @@ class LightTracerProvider(TracerProvider):
         scope = InstrumentationScope(
             instrumenting_module_name, instrumenting_library_version or "", schema_url or "", attributes
         )
-        return LightTracer(self.sampler, self.resource, self._processors, scope)
+        return LightTracer(self, scope)

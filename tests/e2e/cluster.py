@@ -64,6 +64,20 @@ class Cluster:
         """GET a path of the API, as JSON."""
         return json.loads(self.raw(path, query).data)
 
+    def node_addresses(self) -> list[str]:
+        """Every node's own IPv4 address."""
+        return [
+            address["address"]
+            for node in self.json("/api/v1/nodes")["items"]
+            for address in node["status"]["addresses"]
+            if address["type"] == "InternalIP" and ":" not in address["address"]
+        ]
+
+    def workers(self) -> list[str]:
+        """The names of the nodes that take pods."""
+        nodes = self.json("/api/v1/nodes")["items"]
+        return [node["metadata"]["name"] for node in nodes if not node["spec"].get("taints")]
+
     def pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
         """All pods of a namespace, as the API gives them."""
         query = {"labelSelector": selector} if selector else {}

@@ -45,7 +45,9 @@ class Mesh:
         self.cluster = cluster
         self.namespace = namespace
         self.record = record
-        self.values: dict[str, Any] = _merged({}, VALUES)
+        # Zipkin is read through the API server, whose address is that of a node.
+        sources = [{"ipBlock": {"cidr": f"{address}/32"}} for address in cluster.node_addresses()]
+        self.values: dict[str, Any] = _merged(VALUES, {"networkPolicy": {"zipkinFrom": sources}})
         if tag := os.environ.get("BOOKMESH_E2E_TAG"):
             self.values = _merged(self.values, {"server": {"image": {"tag": tag}}, "client": {"image": {"tag": tag}}})
         if os.environ.get("BOOKMESH_E2E_TLS"):

@@ -5,7 +5,8 @@ import time
 from tests.e2e.expectations import all_succeeded, all_whole, longest_silence, none_retried, same_everywhere
 from tests.e2e.mesh import Mesh
 
-SILENCE = 1.0
+# A busy machine alone has made gaps of 1.2 s. That no collector slows calls down is held closer by the fault tests.
+SILENCE = 3.0
 ZIPKIN_AWAY = 30.0
 
 

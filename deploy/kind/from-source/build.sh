@@ -117,7 +117,7 @@ node_image() {
   cp -R "$upstream/images/base/files" "$work/node/kind"
   chmod -R u+w "$work/node/kind"
   cp -R "$here/node/files" "$work/node/files"
-  cp -L "$work/kubernetes"/{kubeadm,kubelet,kubectl} "$work/node/bin/"
+  cp -L "$work/kubernetes"/{kubeadm,kubelet,kubectl} "$work/others/kube-router" "$work/node/bin/"
   cp -L "$work/cni"/* "$work/node/cni/"
   build "$NODE_IMAGE" node "$work/node" --build-arg KUBERNETES="v$KUBERNETES"
 }
@@ -126,7 +126,7 @@ node() {
   current "$NODE_IMAGE" node && return
   debian
   toolchain "$work/kubernetes" kubernetes
-  toolchain "$work/others" coredns local-path-provisioner etcd-for-image
+  toolchain "$work/others" coredns local-path-provisioner etcd-for-image kube-router
   toolchain "$work/cni" cni-plugins
   mkdir "$work/node"
   step "the control plane's images" control_plane_images

@@ -34,6 +34,7 @@ from meshkit import (
     configure_logging,
     parse_address,
     root_span,
+    run_async,
     stop_signal,
     trace_id_of,
     tracing,
@@ -100,7 +101,7 @@ def command(**flags: Any) -> int:
         if flags[name] <= 0:
             raise click.BadParameter("expected a duration above 0s", param_hint="--" + name.replace("_", "-"))
     configure_logging(settings.log_format)
-    return asyncio.run(call_books(settings, _tls(settings)))
+    return run_async(call_books(settings, _tls(settings)))
 
 
 def _tls(settings: Settings) -> ClientTls | None:

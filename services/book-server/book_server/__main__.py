@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from meshkit import (
     TokenBucket,
     TracingServerInterceptor,
     configure_logging,
+    run_async,
     serving,
     stop_signal,
     tracing,
@@ -79,7 +79,7 @@ def command(**flags: Any) -> int:
     """
     settings = Settings(**flags)
     configure_logging(settings.log_format)
-    asyncio.run(serve(settings, _tls(settings)))
+    run_async(serve(settings, _tls(settings)))
     return 0
 
 

@@ -9,14 +9,16 @@ from opentelemetry.context import Context
 from opentelemetry.exporter.zipkin.node_endpoint import NodeEndpoint
 from opentelemetry.exporter.zipkin.proto.http.v2.gen import zipkin_pb2
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from meshkit.tracing import B3Propagator, SpanEncoder, b3_sampler, trace_id_of
 from meshkit.tracing.span import LightTracerProvider
 
 tracer = TracerProvider(sampler=b3_sampler(), shutdown_on_exit=False).get_tracer("test")
-light_tracer = LightTracerProvider(b3_sampler(), Resource({})).get_tracer("test")
+light_provider = LightTracerProvider(b3_sampler(), Resource({}))
+light_provider.add_span_processor(SpanProcessor())
+light_tracer = light_provider.get_tracer("test")
 
 
 def encoded(*spans: Any, ipv4: str | None = "10.0.0.7", ipv6: str | None = None, port: int | None = 50051) -> Any:

@@ -70,3 +70,11 @@ def test_an_unsampled_span_records_nothing_and_passes_its_context_on() -> None:
     assert not span.is_recording()
     assert span.get_span_context().trace_id == 7
     assert span.get_span_context().span_id != 7
+
+
+def test_where_nobody_processes_spans_they_are_contexts_only() -> None:
+    tracer = LightTracerProvider(b3_sampler(), Resource({})).get_tracer("test")
+    span = tracer.start_span("parent")
+    assert not span.is_recording()
+    assert span.get_span_context().is_valid
+    assert span.get_span_context().trace_flags.sampled
