@@ -112,7 +112,8 @@ async def test_calls_p99_is_at_most_a_tenth_worse_with_a_sick_collector(
     """Windows of load by turns, one client a collector; each window is compared with the healthy one of its round.
 
     A busy machine moves single ratios by far more than a tenth. So what fails is a median that is above the bound for
-    certain: its confidence interval's lower end is. A second healthy collector shows what the machine alone does.
+    certain: its confidence interval's lower end is. A second healthy collector shows what the machine alone does. (A
+    restart is dead, then healthy.)
     """
     with (
         Front(None) as healthy,
