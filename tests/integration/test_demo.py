@@ -113,11 +113,15 @@ async def test_taken_ports_are_said_and_others_used(run_dir: Path) -> None:
     log = run_dir / "out"
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", 50051))
-            taken.listen()
-        except OSError:
-            pass  # Somebody else has it: as good.
+
+        async def take() -> None:
+            try:
+                taken.bind(("127.0.0.1", 50051))
+            except OSError as error:  # The system lends this port out to connections as well.
+                raise NotYetError(str(error)) from error
+
+        await until(take, within=30, what="port 50051 taken")
+        taken.listen()
         with demo(log, "--calls", "1", "--replicas", "1", "--no-stay") as process:
             assert process.wait(timeout=90) == 0
     assert re.search(r"port 50051 is taken: book-server 1 takes \d+", log.read_text())
