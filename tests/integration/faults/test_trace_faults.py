@@ -43,7 +43,7 @@ async def spans_into(run_dir: Path, url: str, count: int = SPANS) -> dict[str, A
     source = Process("source", command, run_dir=run_dir, env={"PYTHONPATH": f"{ROOT}:{PATHS}"})
     async with source:
         assert await source.wait() == 0, source.last_words()
-    ledger: dict[str, Any] = json.loads(source.output().splitlines()[-1])
+    ledger: dict[str, Any] = json.loads(next(line for line in source.output().splitlines() if line.startswith("{")))
     return ledger
 
 
