@@ -8,7 +8,16 @@ from tests.e2e.mesh import Mesh
 from tests.e2e.oracle import Verdict
 from tests.e2e.replicas import Replica, early_arrivals, late_arrivals, untimely_departures
 
-__all__ = ["all_succeeded", "came_in_time", "left_in_order", "longest_silence", "none_retried", "same_everywhere"]
+__all__ = [
+    "all_succeeded",
+    "all_whole",
+    "came_and_went_without_loss",
+    "came_in_time",
+    "left_in_order",
+    "longest_silence",
+    "none_retried",
+    "same_everywhere",
+]
 
 FIRST_CALL_WITHIN = 3.0
 
@@ -54,6 +63,20 @@ def left_in_order(mesh: Mesh, replicas: Sequence[Replica]) -> None:
     drain = mesh.drain
     mesh.record.figure("last call after the key's end", f"{max(0, *last):.2f} s", f"{drain:g} s")
     assert not (wrong := untimely_departures(replicas, drain=drain)), "\n".join(wrong)
+
+
+def came_and_went_without_loss(mesh: Mesh) -> list[Replica]:
+    """Stop the traffic: replicas came and left in order, and no call and no span was lost; returns all replicas."""
+    calls = mesh.stop_traffic()
+    verdict = mesh.verdict(calls)
+    replicas = mesh.replicas()
+    all_succeeded(mesh, calls)
+    none_retried(mesh, calls)
+    came_in_time(mesh, replicas, calls)
+    left_in_order(mesh, [replica for replica in replicas if replica.leaving])
+    all_whole(mesh, verdict, calls)
+    assert {replica.instance for replica in replicas} == set(verdict.served)
+    return replicas
 
 
 def longest_silence(calls: Sequence[Call]) -> float:

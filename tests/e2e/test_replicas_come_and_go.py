@@ -2,7 +2,7 @@
 
 import time
 
-from tests.e2e.expectations import all_succeeded, all_whole, came_in_time, left_in_order, none_retried
+from tests.e2e.expectations import all_succeeded, came_and_went_without_loss, came_in_time
 from tests.e2e.mesh import CONCURRENCY, LEASE_TTL, Mesh
 from tests.e2e.oracle import Excuse
 
@@ -22,17 +22,7 @@ def test_scale_2_5_1_loses_no_call_and_no_span(mesh: Mesh) -> None:
     mesh.wait_ready("server", 1)
     mesh.wait_gone("server")
     mesh.wait_calls(100)
-    calls = mesh.stop_traffic()
-    verdict = mesh.verdict(calls)
-
-    replicas = mesh.replicas()
-    all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
-    came_in_time(mesh, replicas, calls)
-    left_in_order(mesh, [replica for replica in replicas if replica.leaving])
-    all_whole(mesh, verdict, calls)
-    assert {replica.instance for replica in replicas} == set(verdict.served)
-    assert len(replicas) == 5
+    assert len(came_and_went_without_loss(mesh)) == 5
 
 
 def test_rolling_upgrade_loses_no_call_and_no_span(mesh: Mesh) -> None:
@@ -48,16 +38,7 @@ def test_rolling_upgrade_loses_no_call_and_no_span(mesh: Mesh) -> None:
     mesh.wait_gone("server")
     mesh.mark("upgraded")
     mesh.wait_calls(100)
-    calls = mesh.stop_traffic()
-    verdict = mesh.verdict(calls)
-
-    replicas = mesh.replicas()
-    all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
-    came_in_time(mesh, replicas, calls)
-    left_in_order(mesh, [replica for replica in replicas if replica.leaving])
-    all_whole(mesh, verdict, calls)
-    assert {replica.instance for replica in replicas} == set(verdict.served)
+    came_and_went_without_loss(mesh)
     assert not before & {pod.uid for pod in mesh.living("server")}
 
 
