@@ -119,3 +119,8 @@ def slow(seconds: float) -> Fault:
 def overloaded(posts: int) -> Fault:
     """The first so many posts are answered with 503."""
     return lambda number: 503 if number <= posts else None
+
+
+def away_half_of_every_second(_: int) -> int | None:
+    """Like a collector that restarts again and again: connections are cut, then it takes what has been waiting."""
+    return 0 if time.monotonic() % 1 < 0.5 else None
