@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from benchmarks.idle import idle
 from benchmarks.micro import micro
 from benchmarks.report import markdown, show
 from localmesh.components import ROOT
+from localmesh.process import child_environment
 
 RUN_DIR = ROOT / ".run/bench"
-PARTS = ("calls", "endurance", "micro", "growth", "idle")
+PARTS = ("calls", "endurance", "micro", "live", "growth", "idle")
 
 
 @click.command("benchmarks", context_settings={"show_default": True})
@@ -74,12 +76,26 @@ async def _measure(  # noqa: PLR0917
     if "micro" in parts:
         say("micro")
         results["micro"] = await micro(RUN_DIR / "micro")
+    if "live" in parts:
+        say("live")
+        results["live"] = await _live()
     if "growth" in parts:
         results["growth"] = await growth(RUN_DIR / "growth", say)
     if "idle" in parts:
         say("idle")
         results["idle"] = await idle(RUN_DIR / "idle")
     return results
+
+
+async def _live() -> Any:
+    """In a process of its own, whose CPU is all that it measures."""
+    command = (sys.executable, "-m", "benchmarks.live")
+    env = child_environment() | {"PYTHONPATH": PATHS}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=env, cwd=ROOT)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
+    return json.loads(output)
 
 
 def _machine() -> dict[str, Any]:

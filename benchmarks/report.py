@@ -55,6 +55,20 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
             ("part", "median", "spread"),
             [(m["name"], f"{m['median_us']:.2f}", "{:.2f}-{:.2f}".format(*m["spread_us"])) for m in micro],
         )
+    if live := results.get("live"):
+        yield Table(
+            "Parts within real calls, client and server in one process at 16 in flight: CPU a call, µs",
+            ("part", "call with it", "its share", "95% interval"),
+            [
+                (
+                    row["name"],
+                    f"{row['total_us']:.0f}",
+                    f"{row['more_us']:.0f}",
+                    "{:.0f}-{:.0f}".format(*row["more_interval_us"]),
+                )
+                for row in live
+            ],
+        )
     if growth := results.get("growth"):
         yield Table(
             "Growth: from a change in etcd to the watchers' knowing it",
