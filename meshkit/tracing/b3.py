@@ -26,7 +26,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util.types import Attributes
 
-__all__ = ["B3Propagator", "b3_sampler", "is_debug"]
+__all__ = ["B3Propagator", "B3RootSampler", "b3_sampler", "is_debug"]
 
 TRACE_ID = "x-b3-traceid"
 SPAN_ID = "x-b3-spanid"
@@ -113,19 +113,23 @@ def headers_of(span: trace.Span) -> tuple[tuple[str, str], ...]:
 
 def extracted(metadata: Any) -> Context:
     """The context that a gRPC call's metadata brings; as `B3Propagator.extract`, and the first of each name counts."""
-    carrier: dict[str, str] = {}
-    for name, value in metadata or ():
-        if isinstance(value, str):
-            carrier.setdefault(name, value.strip())
-    return _read(carrier.get, Context())
+    headers: dict[str, Any] = dict(reversed(tuple(metadata or ())))
+
+    def header(name: str) -> str | None:
+        value = headers.get(name)
+        return value.strip() if isinstance(value, str) else None
+
+    return _read(header, Context())
 
 
 def b3_sampler() -> Sampler:
     """Samples as the caller decided, and all traces that start here or that the caller left undecided."""
-    return ParentBased(root=_RootSampler())
+    return ParentBased(root=B3RootSampler())
 
 
-class _RootSampler(Sampler):
+class B3RootSampler(Sampler):
+    """Of traces that start here: what the caller decided where it sent a decision alone, else yes."""
+
     def should_sample(  # noqa: PLR0917
         self,
         parent_context: Context | None,
@@ -136,6 +140,7 @@ class _RootSampler(Sampler):
         links: Sequence[Link] | None = None,  # noqa: ARG002
         trace_state: TraceState | None = None,  # noqa: ARG002
     ) -> SamplingResult:
+        """See `opentelemetry.sdk.trace.sampling.Sampler`, as for the method below."""
         decision = get_value(_DECISION_KEY, parent_context)
         if not isinstance(decision, _Decision):
             return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
@@ -143,7 +148,7 @@ class _RootSampler(Sampler):
             return SamplingResult(Decision.DROP)
         return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, _DEBUG_STATE if decision.debug else None)
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # noqa: D102
         return "B3 root"
 
 

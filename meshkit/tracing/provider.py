@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
 from meshkit.address import parse_address
-from meshkit.tracing.b3 import b3_sampler
+from meshkit.tracing.b3 import B3RootSampler
 from meshkit.tracing.encoder import SpanEncoder
 from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor
 from meshkit.tracing.span import LightTracerProvider
@@ -73,7 +73,7 @@ def tracer_provider(
 
     Its `shutdown()` sends what is left, within 4 s, and blocks meanwhile; `tracing` sees to that.
     """
-    provider = LightTracerProvider(b3_sampler(), Resource({SERVICE_NAME: service}))
+    provider = LightTracerProvider(B3RootSampler(), Resource({SERVICE_NAME: service}))
     if exporter is None and zipkin is not None:
         exporter = zipkin_exporter(service, zipkin, address=address)
     if exporter is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import grpc
 from opentelemetry import context as otel_context
@@ -16,23 +15,29 @@ from meshkit.tracing import attributes as names
 __all__ = ["root_span", "trace_id_of"]
 
 
-@contextmanager
-def root_span(tracer: Tracer, name: str) -> Iterator[Span]:
+class root_span:  # noqa: N801 - reads as the statement that it is: `with root_span(tracer, "call") as span:`
     """Make a span, by itself or under the current one, for a whole call: all its attempts, or its refusal.
 
     Whatever error leaves the body is the span's `error`, and its gRPC status is tagged: so a call that an open
     breaker refused, or for which no instance was known, has its trace as well.
     """
-    span = tracer.start_span(name)
-    token = otel_context.attach(trace.set_span_in_context(span))
-    try:
-        yield span
-    except Exception as error:
-        record_status(span, status_of(error), str(error))
-        raise
-    finally:
-        otel_context.detach(token)
-        span.end()
+
+    def __init__(self, tracer: Tracer, name: str) -> None:
+        self._tracer = tracer
+        self._name = name
+
+    def __enter__(self) -> Span:
+        """Start it, and make it the current one."""
+        self._span = self._tracer.start_span(self._name)
+        self._token = otel_context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """End it."""
+        if isinstance(error, Exception):
+            record_status(self._span, status_of(error), str(error))
+        otel_context.detach(self._token)
+        self._span.end()
 
 
 def trace_id_of(span: Span) -> str:
