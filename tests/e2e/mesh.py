@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from tests.e2e.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
@@ -53,10 +53,15 @@ class Mesh:
         if os.environ.get("BOOKMESH_E2E_TLS"):
             self.values = _merged(self.values, {"tls": {"enabled": True}})
         self.pods = Pods(cluster, namespace)
-        self.zipkin = Zipkin(cluster, namespace, f"{self.fullname}-zipkin")
+        self._infra = self.fullname
         self.warnings: list[str] = []
         self._registry: Registry | None = None
         self._parsed: dict[str, tuple[int, list[Call]]] = {}
+
+    @cached_property
+    def zipkin(self) -> Zipkin:
+        """The Zipkin that the release sends its spans to."""
+        return Zipkin(self.cluster, self.namespace, f"{self._infra}-zipkin")
 
     @property
     def prefix(self) -> str:
@@ -99,16 +104,31 @@ class Mesh:
         self.values = _merged(self.values, values)
         self.apply(server={"replicas": replicas}, client={"replicas": 0})
         self.wait_ready("etcd", self.values.get("etcd", {}).get("replicas", 1))
-        self.follow_registry()
+        if self._registry is None:
+            self.follow_registry()
         self.wait_ready("zipkin", 1)
         self.wait_ready("server", replicas)
         self.record.figure("install to all Ready", f"{time.time() - began:.1f} s")
         if traffic:
             self.start_traffic()
 
+    def install_infra(self, release: str, **values: Mapping[str, Any]) -> None:
+        """Install a release that is but an etcd and a Zipkin, for this one to use instead of its own."""
+        self._infra = f"{release}-bookmesh"
+        ours = [{"podSelector": {"matchLabels": {"app.kubernetes.io/instance": self.release}}}]
+        sources = self.values["networkPolicy"]["zipkinFrom"]
+        infra: dict[str, Any] = {
+            "server": {"replicas": 0},
+            "client": {"mode": "off"},
+            "networkPolicy": {"etcdFrom": ours, "zipkinFrom": [*ours, *sources]},
+        }
+        self.helm("upgrade", "--install", release, str(CHART), "-f", "-", stdin=json.dumps(_merged(infra, values)))
+        self.wait_ready("etcd", 1)
+        self.wait_ready("zipkin", 1)
+
     def follow_registry(self) -> None:
         """Follow etcd's keys from now on."""
-        self._registry = Registry(self.cluster, self.namespace, f"{self.fullname}-etcd-0", self.prefix)
+        self._registry = Registry(self.cluster, self.namespace, f"{self._infra}-etcd-0", self.prefix)
 
     def start_traffic(self) -> None:
         """Start the client, and wait for its first calls."""
