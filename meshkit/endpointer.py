@@ -44,17 +44,23 @@ class InstanceEndpoint(Generic[Request, Response]):
         endpoint: calls the instance. Where it has a method `connected`, as those of `channel_factory` have, an
             UNAVAILABLE makes the instance not ready until that returns true: no call is spent on finding out.
         breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
+        connect_first: whether it is not ready from the start, until `connected` returns true. Default no.
     """
 
     def __init__(
-        self, instance: str, endpoint: Endpoint[Request, Response], *, breaker: HystrixBreaker | None = None
+        self,
+        instance: str,
+        endpoint: Endpoint[Request, Response],
+        *,
+        breaker: HystrixBreaker | None = None,
+        connect_first: bool = False,
     ) -> None:
         self.instance = instance
         self.in_flight = 0
         self._endpoint = endpoint
         self._breaker = breaker
         self._connected: Callable[[], bool] | None = getattr(endpoint, "connected", None)
-        self._suspect = False
+        self._suspect = connect_first and self._connected is not None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -94,6 +100,9 @@ class InstanceEndpoint(Generic[Request, Response]):
 
 class Endpointer(Generic[Request, Response]):
     """Keeps one endpoint for each instance, across all changes of the set.
+
+    An instance that joins others is ready once its connection stands, as with gRPC's own balancers: where it cannot be
+    reached yet (a firewall may learn of it later than clients do) no call is spent on finding out.
 
     Parameters:
         source: an Instancer (entered, or entered later).
@@ -164,25 +173,32 @@ class Endpointer(Generic[Request, Response]):
         for instance in change.removed:
             self._gone.pop(instance).set()
             self._withdraw(instance)
+        # The first ones are called at once, all alike: otherwise whichever connects first would get the first calls.
+        joining = bool(self._endpoints)
         for instance in change.added:
-            self._start(instance)
+            self._start(instance, connect_first=joining)
 
-    def _start(self, instance: str) -> None:
+    def _start(self, instance: str, *, connect_first: bool = False) -> None:
         predecessor = self._gone.get(instance)
         gone = self._gone[instance] = asyncio.Event()
-        task = asyncio.create_task(self._keep(instance, gone, predecessor), name=f"endpoint {instance}")
+        life = self._keep(instance, gone, predecessor, connect_first=connect_first)
+        task = asyncio.create_task(life, name=f"endpoint {instance}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _keep(self, instance: str, gone: asyncio.Event, predecessor: asyncio.Event | None) -> None:
+    async def _keep(
+        self, instance: str, gone: asyncio.Event, predecessor: asyncio.Event | None, *, connect_first: bool
+    ) -> None:
         """One endpoint's life: made, in use until it is gone or has a successor, drained, closed."""
         try:
-            await self._make_and_use(instance, gone, predecessor)
+            await self._make_and_use(instance, gone, predecessor, connect_first=connect_first)
         finally:
             if predecessor is not None:
                 predecessor.set()
 
-    async def _make_and_use(self, instance: str, gone: asyncio.Event, predecessor: asyncio.Event | None) -> None:
+    async def _make_and_use(
+        self, instance: str, gone: asyncio.Event, predecessor: asyncio.Event | None, *, connect_first: bool
+    ) -> None:
         failures = 0
         while not gone.is_set():
             try:
@@ -190,12 +206,14 @@ class Endpointer(Generic[Request, Response]):
                     # Gone while the factory was at work? Then it must not appear at all.
                     if not gone.is_set():
                         failures = 0
-                        ready = InstanceEndpoint(instance, endpoint, breaker=self._new_breaker(instance))
-                        self._offer(ready)
+                        offered = InstanceEndpoint(
+                            instance, endpoint, breaker=self._new_breaker(instance), connect_first=connect_first
+                        )
+                        self._offer(offered)
                         if predecessor is not None:
                             predecessor.set()
                         await gone.wait()
-                        await self._let_finish(ready)
+                        await self._let_finish(offered)
             except Exception as error:  # noqa: BLE001 - the factory is the user's: whatever it raises, try again
                 failures += 1
                 delay = self._backoff.delay(failures)

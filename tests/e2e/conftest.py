@@ -66,7 +66,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         mesh = getattr(item, "funcargs", {}).get("mesh")
         if mesh is not None and not isinstance(error, pytest.skip.Exception):
             save_bundle(mesh, mesh.record.folder)
-            error.add_note(f"logs, events, etcd, traces and more: {mesh.record.folder.relative_to(ROOT)}/")
+            error.add_note(f"logs, events, etcd, traces and more: {os.path.relpath(mesh.record.folder)}/")
         raise
 
 
@@ -88,4 +88,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("what happened")
         for line in path.with_suffix(".txt").read_text().splitlines():
             terminalreporter.line(line)
-        terminalreporter.line(f"to look at: {path.relative_to(ROOT)}")
+        terminalreporter.line(f"to look at: {os.path.relpath(path)}")

@@ -56,6 +56,25 @@ async def test_a_new_replica_is_called_within_200_ms_of_its_key_and_one_that_lef
     assert client.summary["failures"] == 0
 
 
+async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir: Path, etcd: Etcd) -> None:
+    flags = ("--calls", "0", "--interval", "5ms")
+    newcomer = BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address)
+    async with (
+        BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address),
+        BookClient(run_dir, *flags, etcd=etcd.address) as client,
+        EtcdClient([etcd.address]) as keys,
+    ):
+        await client.wait_event("call", count=10)
+        await keys.put(PREFIX + newcomer.address, newcomer.address)
+        await client.wait_event("instances changed", count=2)
+        await client.wait_event("call", count=len(client.calls) + 100)
+        assert picks_of(client, newcomer.address) == []
+        async with newcomer:
+            await _called(client, newcomer.address)
+        assert await client.stop() == 0
+    assert [call for call in client.calls if call["attempts"] > 1] == []
+
+
 async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: Etcd) -> None:
     victim = BookServer(run_dir, *FAST, "--lease-ttl", "2", etcd=etcd.address)
     async with BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address), victim:

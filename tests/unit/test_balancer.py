@@ -98,6 +98,40 @@ async def test_an_instances_channel_stays_across_updates_and_closes_once_its_cal
 
 
 @fake_time
+async def test_an_instance_that_joins_others_is_called_once_its_connection_stands() -> None:
+    class Line:
+        def __init__(self, instance: str) -> None:
+            self.instance = instance
+
+        async def __call__(self, _: Any) -> str:
+            return self.instance
+
+        def connected(self) -> bool:
+            return self.instance in reached
+
+    @asynccontextmanager
+    async def factory(instance: str) -> Any:
+        yield Line(instance)
+
+    instances, reached = Instances(), set[str]()
+    async with Endpointer(instances, factory) as endpointer:
+        picks = RoundRobin(endpointer)
+        instances.change(added="a b")
+        await endpointer.wait_endpoints()
+        await settle()
+        assert {picks.pick().instance for _ in range(6)} == {"a", "b"}
+        instances.change(added="c")
+        await settle()
+        assert {picks.pick().instance for _ in range(6)} == {"a", "b"}
+        reached.add("c")
+        assert {picks.pick().instance for _ in range(6)} == {"a", "b", "c"}
+        # Nobody else is left.
+        instances.change(added="d", removed="a b c")
+        await settle()
+        assert picks.pick().instance == "d"
+
+
+@fake_time
 async def test_a_factory_that_fails_is_tried_again_and_delays_no_other() -> None:
     instances, tries = Instances(), list[float]()
 
