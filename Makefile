@@ -92,7 +92,7 @@ images: venv ## build the images of book-server and book-client (Docker); IMAGES
 	@deploy/kind/images.sh
 
 .PHONY: kind-up
-kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= change it
+kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= NODE= change it
 	@deploy/kind/up.sh
 
 .PHONY: kind-down

@@ -19,6 +19,8 @@ if [ "$IMAGES" = source ]; then
   # The firewall writes all of iptables' filter table anew, with what it read a moment before: a proxy that keeps rules
   # there would lose some. With nftables it has a table of its own.
   proxy_mode=nftables
+elif [ -n "${NODE:-}" ]; then
+  node_image=(--image "$NODE")
 fi
 "$root/deploy/kind/images.sh"
 
