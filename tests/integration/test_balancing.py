@@ -71,7 +71,7 @@ async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir
         assert picks_of(client, newcomer.address) == []
         async with newcomer:
             await _called(client, newcomer.address)
-        assert await client.stop() == 0
+            assert await client.stop() == 0
     assert [call for call in client.calls if call["attempts"] > 1] == []
 
 
