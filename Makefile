@@ -37,7 +37,7 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 .PHONY: test
 test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
 	@$(MAKE) --no-print-directory lint types proto-check chart-check
-	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults
+	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults -n 3 --dist loadfile
 
 .PHONY: unit
 unit: venv ## the unit tests: no port, no sleep, seconds
