@@ -15,7 +15,7 @@ from book_pb2 import BookInfoParams
 from book_pb2_grpc import BookServiceStub, add_BookServiceServicer_to_server
 from book_server.books import BookService
 
-from benchmarks.load import serve_commands
+from benchmarks.load import Call, serve_commands
 
 ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
@@ -35,15 +35,19 @@ def static_channel(addresses: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(f"ipv4:{addresses}", options=[("grpc.service_config", ROUND_ROBIN)])
 
 
+def bare_call(stub: BookServiceStub) -> Call:
+    """A call with nothing around it."""
+
+    async def call(number: int) -> object:
+        return await stub.GetBookInfo(BookInfoParams(book_id=number))
+
+    return call
+
+
 async def load(addresses: str) -> None:
     """Call as commanded."""
     async with static_channel(addresses) as channel:
-        stub = BookServiceStub(channel)
-
-        async def call(number: int) -> object:
-            return await stub.GetBookInfo(BookInfoParams(book_id=number))
-
-        await serve_commands(call)
+        await serve_commands(bare_call(BookServiceStub(channel)))
 
 
 if __name__ == "__main__":

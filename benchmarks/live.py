@@ -15,7 +15,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,18 +26,17 @@ from book_server.books import BookService
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import Tracer
 
-from benchmarks.ours import book_info_over
+from benchmarks.bare import bare_call
+from benchmarks.load import Call
+from benchmarks.ours import book_info_over, guarded, retrying, traced
 from meshkit import (
     Endpointer,
-    HystrixBreaker,
     InstanceChange,
     MiddlewareInterceptor,
     Observer,
-    Retry,
     RoundRobin,
     TracingServerInterceptor,
     channel_factory,
-    root_span,
     run_async,
     tracer_provider,
 )
@@ -48,7 +47,6 @@ __all__ = ["live"]
 WARM_UP, BLOCKS, IN_FLIGHT, CALLS = 3, 100, 16, 20
 SERVICE = "BookService"
 BARE = "bare call, all of it"
-Call = Callable[[int], Awaitable[object]]
 
 
 class OneInstance:
@@ -92,14 +90,14 @@ async def _ways(stack: AsyncExitStack) -> dict[str, tuple[str, Call]]:
     """The ways to make a call, each with the name of the one that it adds its part to."""
     guards = MiddlewareInterceptor(None, [SERVICE])
     plain = await _serve(stack)
-    guarded = await _serve(stack, guards)
+    with_guards = await _serve(stack, guards)
     in_context = await _serve(stack, TracingServerInterceptor(_tracer(recording=False), [SERVICE]), guards)
     in_span = await _serve(stack, TracingServerInterceptor(_tracer(recording=True), [SERVICE]), guards)
     stub = await _stub(stack, plain)
     picks = await _balancer(stack, plain, None)
-    retry = Retry(picks, attempts=3, timeout=30)
+    retry = retrying(picks)
     tracer = _tracer(recording=True)
-    traced_books = _breaker()(Retry(await _balancer(stack, plain, tracer), attempts=3, timeout=30))
+    all_parts = traced(guarded(retrying(await _balancer(stack, plain, tracer))), tracer)
 
     async def deadline(number: int) -> object:
         return await stub.GetBookInfo(BookInfoParams(book_id=number), timeout=10)
@@ -107,20 +105,16 @@ async def _ways(stack: AsyncExitStack) -> dict[str, tuple[str, Call]]:
     async def picked(number: int) -> object:
         return await picks.pick()(number)
 
-    async def traced(number: int) -> object:
-        with root_span(tracer, "bookCaller"):
-            return await traced_books(number)
-
     return {
-        BARE: (BARE, _bare(stub)),
+        BARE: (BARE, bare_call(stub)),
         "a deadline": (BARE, deadline),
         "pick, the instance's breaker": (BARE, picked),
         "retry with its timer, a deadline": ("pick, the instance's breaker", retry),
-        "breaker with its timer": ("retry with its timer, a deadline", _breaker()(retry)),
-        "root and CLIENT span, B3 headers": ("breaker with its timer", traced),
-        "server: deadline, errors as statuses": (BARE, _bare(await _stub(stack, guarded))),
-        "server: trace context": ("server: deadline, errors as statuses", _bare(await _stub(stack, in_context))),
-        "server: span": ("server: trace context", _bare(await _stub(stack, in_span))),
+        "breaker with its timer": ("retry with its timer, a deadline", guarded(retry)),
+        "root and CLIENT span, B3 headers": ("breaker with its timer", all_parts),
+        "server: deadline, errors as statuses": (BARE, bare_call(await _stub(stack, with_guards))),
+        "server: trace context": ("server: deadline, errors as statuses", bare_call(await _stub(stack, in_context))),
+        "server: span": ("server: trace context", bare_call(await _stub(stack, in_span))),
     }
 
 
@@ -144,22 +138,11 @@ async def _stub(stack: AsyncExitStack, address: str) -> BookServiceStub:
     return BookServiceStub(await stack.enter_async_context(grpc.aio.insecure_channel(address)))
 
 
-def _bare(stub: BookServiceStub) -> Call:
-    async def call(number: int) -> object:
-        return await stub.GetBookInfo(BookInfoParams(book_id=number))
-
-    return call
-
-
 async def _balancer(stack: AsyncExitStack, address: str, tracer: Tracer | None) -> RoundRobin[int, object]:
     factory = channel_factory(book_info_over, tracer)
     endpointer = await stack.enter_async_context(Endpointer(OneInstance(address), factory))
     await endpointer.wait_endpoints()
     return RoundRobin(endpointer)
-
-
-def _breaker() -> HystrixBreaker:
-    return HystrixBreaker("books", timeout=30, max_concurrent=1000)
 
 
 async def _block(call: Call) -> float:

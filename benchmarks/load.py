@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Spans", "make_calls", "percentile", "resident_mb", "serve_commands"]
+__all__ = ["Call", "Spans", "make_calls", "percentile", "resident_mb", "serve_commands"]
 
 Call = Callable[[int], Awaitable[object]]
 

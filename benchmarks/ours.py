@@ -9,14 +9,15 @@ It is book-client's wiring, without its line of log a call.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import grpc
 from book_pb2 import BookInfoParams
 from book_pb2_grpc import BookServiceStub
+from opentelemetry.trace import Tracer
 
-from benchmarks.load import Spans, serve_commands
+from benchmarks.load import Call, Spans, serve_commands
 from meshkit import (
+    Balancer,
     Endpoint,
     Endpointer,
     EtcdClient,
@@ -58,6 +59,26 @@ def book_info_over(channel: grpc.aio.Channel, instance: str) -> Endpoint[int, ob
     return call
 
 
+def retrying(picks: Balancer[int, object]) -> Call:
+    """Attempts as book-client makes them."""
+    return Retry(picks, attempts=3, timeout=30)
+
+
+def guarded(books: Call) -> Call:
+    """Calls through a breaker of their own, as book-client's go."""
+    return HystrixBreaker("books", timeout=30, max_concurrent=1000)(books)
+
+
+def traced(books: Call, tracer: Tracer) -> Call:
+    """Calls with book-client's root span."""
+
+    async def call(number: int) -> object:
+        with root_span(tracer, "bookCaller"):
+            return await books(number)
+
+    return call
+
+
 async def load(etcd_address: str, zipkin: str) -> None:
     """Call as commanded."""
     tracer, spans = None, None
@@ -71,19 +92,9 @@ async def load(etcd_address: str, zipkin: str) -> None:
         Instancer(etcd, "/services/book/") as instancer,
         Endpointer(instancer, channel_factory(book_info_over, tracer)) as endpointer,
     ):
-        breaker = HystrixBreaker("books", timeout=30, max_concurrent=1000)
-        books: Endpoint[int, object] = breaker(Retry(RoundRobin(endpointer), attempts=3, timeout=30))
-        call: Any = books
-        if tracer is not None:
-            maker = tracer
-
-            async def traced(number: int) -> object:
-                with root_span(maker, "bookCaller"):
-                    return await books(number)
-
-            call = traced
+        books = guarded(retrying(RoundRobin(endpointer)))
         await endpointer.wait_endpoints()
-        await serve_commands(call, spans)
+        await serve_commands(traced(books, tracer) if tracer else books, spans)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ IMAGES=$("$root/deploy/kind/source.sh")
 export IMAGES
 node_image=() proxy_mode=iptables # kind's default
 if [ "$IMAGES" = source ]; then
+  [ -z "${NODE:-}" ] || die "NODE is '$NODE': only where images are pulled; here the node is made from source"
   "$root/deploy/kind/from-source/build.sh" node
   node_image=(--image "$NODE_IMAGE")
   # The firewall writes all of iptables' filter table anew, with what it read a moment before: a proxy that keeps rules

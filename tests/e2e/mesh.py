@@ -124,6 +124,7 @@ class Mesh:
         }
         self.helm("upgrade", "--install", release, str(CHART), "-f", "-", stdin=json.dumps(_merged(infra, values)))
         self.wait_ready("etcd", 1)
+        self.follow_registry()
         self.wait_ready("zipkin", 1)
 
     def follow_registry(self) -> None:

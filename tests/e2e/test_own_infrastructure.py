@@ -21,7 +21,6 @@ LOGINS = (
 
 def test_an_etcd_with_tls_and_login_and_a_zipkin_of_ones_own_are_used(mesh: Mesh) -> None:
     mesh.install_infra("infra", tls={"enabled": True})
-    mesh.follow_registry()
     for command in LOGINS:
         mesh.registry.etcdctl(*command)
     mesh.mark("etcd wants logins")

@@ -13,10 +13,11 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from meshkit.tracing import B3Propagator, SpanEncoder, b3_sampler, trace_id_of
+from meshkit.tracing.b3 import B3RootSampler
 from meshkit.tracing.span import LightTracerProvider
 
 tracer = TracerProvider(sampler=b3_sampler(), shutdown_on_exit=False).get_tracer("test")
-light_provider = LightTracerProvider(b3_sampler(), Resource({}))
+light_provider = LightTracerProvider(B3RootSampler(), Resource({}))
 light_provider.add_span_processor(SpanProcessor())
 light_tracer = light_provider.get_tracer("test")
 

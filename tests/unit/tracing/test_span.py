@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Status, StatusCode
 
 from meshkit.tracing import b3_sampler
+from meshkit.tracing.b3 import B3RootSampler
 from meshkit.tracing.span import LightTracerProvider
 
 
@@ -54,7 +55,7 @@ def one_of_each(provider: TracerProvider) -> list[ReadableSpan]:
 
 
 def test_they_tell_processors_what_the_sdks_tell() -> None:
-    ours = one_of_each(LightTracerProvider(b3_sampler(), Resource({})))
+    ours = one_of_each(LightTracerProvider(B3RootSampler(), Resource({})))
     theirs = one_of_each(TracerProvider(sampler=b3_sampler(), resource=Resource({}), shutdown_on_exit=False))
     for own, sdk in zip(map(facts, ours), map(facts, theirs), strict=True):
         if own["name"] != "renamed":  # only that one has times of the test's own
@@ -63,7 +64,7 @@ def test_they_tell_processors_what_the_sdks_tell() -> None:
 
 
 def test_an_unsampled_span_records_nothing_and_passes_its_context_on() -> None:
-    tracer = LightTracerProvider(b3_sampler(), Resource({})).get_tracer("test")
+    tracer = LightTracerProvider(B3RootSampler(), Resource({})).get_tracer("test")
     parent = trace.SpanContext(7, 7, is_remote=True)
     context = trace.set_span_in_context(trace.NonRecordingSpan(parent))
     span = tracer.start_span("child", context)
@@ -73,7 +74,7 @@ def test_an_unsampled_span_records_nothing_and_passes_its_context_on() -> None:
 
 
 def test_where_nobody_processes_spans_they_are_contexts_only() -> None:
-    tracer = LightTracerProvider(b3_sampler(), Resource({})).get_tracer("test")
+    tracer = LightTracerProvider(B3RootSampler(), Resource({})).get_tracer("test")
     span = tracer.start_span("parent")
     assert not span.is_recording()
     assert span.get_span_context().is_valid
