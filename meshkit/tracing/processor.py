@@ -58,12 +58,15 @@ class ResendingSpanProcessor(SpanProcessor):
     backoff; one whose export returns FAILURE is refused for good and dropped. Spans that find the queue full are
     dropped. Drops are counted, and logged at most once a minute.
 
+    A span that ends while nothing else does is sent at once, so that a process that is killed takes few with it; each
+    span sent is followed by a pause of 25 ms, `interval` at most, so that the more there are, the larger the batches.
+
     Parameters:
         exporter: sends a batch; is shut down together with this.
         capacity: spans that may wait; more are dropped. About 0.4 KB each where the exporter is a PreparingExporter,
             else 3 KB. Default 32,768.
         batch_size: spans a request. Default 512.
-        interval: seconds after which an incomplete batch is sent. Default 0.5.
+        interval: seconds that a span waits at most before it is first sent. Default 0.5.
         give_up: seconds after which a batch that cannot be sent is dropped. Default 120.
         shutdown_timeout: seconds that `shutdown` may take to send what is left. Default 4.
         backoff: between tries of one batch. Default: 100 ms, doubling, at most 1 s.
@@ -73,6 +76,8 @@ class ResendingSpanProcessor(SpanProcessor):
     # Spans that are encoded in one go, where they end. One by one costs twice as much: by the next span, the encoder
     # has left the processor's caches. These take the event loop a fraction of a millisecond.
     PIECE = 16
+    # Seconds. A request takes this process half a millisecond of CPU: 2% of that, at worst.
+    PAUSE_A_SPAN = 0.025
     # While shutting down, a collector that is away gets so many more chances.
     LAST_TRIES = 3
 
@@ -104,6 +109,7 @@ class ResendingSpanProcessor(SpanProcessor):
         self._ended = self._sent = self._dropped = 0
         self._in_hand = 0
         self._flush = False
+        self._idle = False
         self._stop_at: float | None = None
         self._logged_at = -self.LOG_INTERVAL
         self._dropped_logged = 0
@@ -134,6 +140,9 @@ class ResendingSpanProcessor(SpanProcessor):
                 self._prepare_fresh()
                 if len(self._waiting) >= self._batch_size and not self._in_hand:
                     self._changed.notify_all()
+            elif self._idle:
+                self._idle = False
+                self._changed.notify_all()
 
     def _prepare_fresh(self) -> None:
         for span in self._fresh:
@@ -170,8 +179,10 @@ class ResendingSpanProcessor(SpanProcessor):
             self._exporter.shutdown()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
+        pause = 0.0
+        while batch := self._next_batch(pause):
             sent = self._send(batch)
+            pause = min(self._interval, len(batch) * self.PAUSE_A_SPAN)
             with self._changed:
                 # A shutdown that could not wait has already counted them as dropped.
                 if self._in_hand:
@@ -183,14 +194,14 @@ class ResendingSpanProcessor(SpanProcessor):
                 self._changed.notify_all()
             self._log_drops()
 
-    def _next_batch(self) -> list[Any]:
-        """The next spans to send, as soon as they are a full batch or the interval has passed; empty: stop."""
+    def _next_batch(self, pause: float) -> list[Any]:
+        """The next spans to send: after the pause those that there are, or a full batch before; empty: stop."""
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: len(self._waiting) >= self._batch_size or self._flush or self._stop_at is not None,
-                    self._interval,
-                )
+                self._changed.wait_for(self._urgent, pause)
+                self._idle = not self._queued
+                self._changed.wait_for(lambda: self._queued or self._urgent(), self.LOG_INTERVAL)
+                self._idle = False
                 if len(self._waiting) < self._batch_size:
                     self._prepare_fresh()
                 batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
@@ -198,7 +209,11 @@ class ResendingSpanProcessor(SpanProcessor):
                 if batch or self._stop_at is not None:
                     return batch
                 self._flush = False
+                self._changed.notify_all()
             self._log_drops()
+
+    def _urgent(self) -> bool:
+        return len(self._waiting) >= self._batch_size or self._flush or self._stop_at is not None
 
     def _send(self, batch: list[Any]) -> bool:
         started = time.monotonic()
