@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from localmesh.components import ROOT
 from localmesh.process import child_environment
 
 RUN_DIR = ROOT / ".run/bench"
+RESULTS = RUN_DIR / "results.json"
 PARTS = ("calls", "endurance", "micro", "live", "growth", "idle")
 
 
@@ -48,42 +50,39 @@ def command(rounds: int, seconds: float, servers: int, endurance: float, only: s
     RUN_DIR.mkdir(parents=True)
     console = Console(width=max(Console().width, 150))
     results = asyncio.run(_measure(parts, rounds, seconds, servers, endurance, console))
-    target = RUN_DIR / "results.json"
-    target.write_text(json.dumps(results, indent=1) + "\n")
-    (RUN_DIR / "tables.md").write_text(markdown(results))
     show(results, console)
     if "calls" in results:
         env = os.environ | {"PYTHONPATH": PATHS}
-        subprocess.run([BENCH_PYTHON, "-m", "benchmarks.plot", target, RUN_DIR], check=True, env=env, cwd=ROOT)
-    console.print(f"written: {target.relative_to(Path.cwd())}, tables.md and performance-*.svg beside it")
+        subprocess.run([BENCH_PYTHON, "-m", "benchmarks.plot", RESULTS, RUN_DIR], check=True, env=env, cwd=ROOT)
+    console.print(f"written: {RESULTS.relative_to(Path.cwd())}, tables.md and performance-*.svg beside it")
 
 
 async def _measure(  # noqa: PLR0917
     parts: list[str], rounds: int, seconds: float, servers: int, endurance: float, console: Console
 ) -> dict[str, Any]:
+    """Measure part after part; what is known after each is in the files."""
     start = time.monotonic()
 
     def say(text: str) -> None:
         console.print(f"[dim]{time.monotonic() - start:4.0f} s  {text}[/dim]")
 
+    measure: dict[str, Callable[[Path], Awaitable[Any]]] = {
+        "calls": lambda folder: compare(folder, rounds=rounds, seconds=seconds, servers=servers, say=say),
+        "endurance": lambda folder: endure(folder, seconds=endurance, servers=servers, say=say),
+        "micro": micro,
+        "live": lambda _: _live(),
+        "growth": lambda folder: growth(folder, say),
+        "idle": idle,
+    }
     # The meshkit in this process (micro, growth) is to keep its log to itself.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     results: dict[str, Any] = {"machine": _machine(), "when": time.strftime("%Y-%m-%d %H:%M")}
-    if "calls" in parts:
-        results["calls"] = await compare(RUN_DIR / "calls", rounds=rounds, seconds=seconds, servers=servers, say=say)
-    if "endurance" in parts:
-        results["endurance"] = await endure(RUN_DIR / "endurance", seconds=endurance, servers=servers, say=say)
-    if "micro" in parts:
-        say("micro")
-        results["micro"] = await micro(RUN_DIR / "micro")
-    if "live" in parts:
-        say("live")
-        results["live"] = await _live()
-    if "growth" in parts:
-        results["growth"] = await growth(RUN_DIR / "growth", say)
-    if "idle" in parts:
-        say("idle")
-        results["idle"] = await idle(RUN_DIR / "idle")
+    for part in PARTS:
+        if part in parts:
+            say(part)
+            results[part] = await measure[part](RUN_DIR / part)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            (RUN_DIR / "tables.md").write_text(markdown(results))
     return results
 
 

@@ -1,4 +1,4 @@
-"""The five contenders, each with servers and a load client in processes of their own."""
+"""The contenders, each with servers and a load client in processes of their own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ __all__ = ["Contender", "Contenders", "Ending", "LoadClient", "cpu_seconds", "qu
 
 BENCH_PYTHON = TOOLS / "bench-env/bin/python"
 PATHS = os.pathsep.join(str(ROOT / folder) for folder in (".", "proto", "services/book-server"))
+# They neither tell of their spans nor send them when asked to: see benchmarks.usual.
+USUAL = ("b", "e")
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 
 
@@ -136,13 +138,11 @@ class Contender:
         return max(map(resident_mb, self._server_pids))
 
     async def end(self) -> Ending:
-        """Stop client and servers, then ask Zipkin. The servers' spans are their own log's, or (b): a call's one."""
+        """Stop client and servers, then ask Zipkin. Our servers tell of their spans, a usual client of all spans."""
         assert self.zipkin is not None
         client = await self.client.command(do="flush")
         await self.client.close()
         made, dropped = client["made"], client.get("dropped", 0)
-        if self.key == "b":
-            made *= 2
         for server in self.servers:
             await server.stop()
             if isinstance(server, BookServer):
@@ -154,16 +154,16 @@ class Contender:
     async def rest(self) -> None:
         """Have it send the spans that wait, and wait until none of its processes is busy."""
         await self.client.command(do="flush")
-        if self.key == "b":
+        if self.key in USUAL:
             for server in self.servers:
                 server.send(signal.SIGUSR1)
         await quiet(self.pids)
 
 
 class Contenders:
-    """All five, up and running; `ledgers` are there once they have ended."""
+    """All of them, up and running; `ledgers` are there once they have ended."""
 
-    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "aubcd") -> None:
+    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "aubecd") -> None:
         self._run_dir = run_dir
         self._servers = servers
         self._only = only
@@ -184,7 +184,7 @@ class Contenders:
         return await self._make_bare(stack, run_dir, "a", "bare grpc.aio", "asyncio")
 
     async def _make_u(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        return await self._make_bare(stack, run_dir, "u", "the same on uvloop", "uvloop")
+        return await self._make_bare(stack, run_dir, "u", "bare grpc.aio on uvloop", "uvloop")
 
     async def _make_bare(self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, loop: str) -> Contender:
         servers = await self._static_servers(stack, run_dir, sys.executable, "bare", loop)
@@ -193,11 +193,17 @@ class Contenders:
         return Contender(key, title, client, servers)
 
     async def _make_b(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        return await self._make_usual(stack, run_dir, "b", "usual stack, traced", "client")
+
+    async def _make_e(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        return await self._make_usual(stack, run_dir, "e", "usual stack, with the root span of (d)", "client-with-root")
+
+    async def _make_usual(self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, role: str) -> Contender:
         zipkin = await stack.enter_async_context(Zipkin(run_dir))
         servers = await self._static_servers(stack, run_dir, BENCH_PYTHON, "usual", zipkin.collector)
         addresses = ",".join(server.command[-2] for server in servers)
-        client = LoadClient(BENCH_PYTHON, "usual", "client", addresses, zipkin.collector)
-        return Contender("b", "usual stack, traced", await stack.enter_async_context(client), servers, zipkin)
+        client = LoadClient(BENCH_PYTHON, "usual", role, addresses, zipkin.collector)
+        return Contender(key, title, await stack.enter_async_context(client), servers, zipkin)
 
     async def _make_c(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
         return await self._make_ours(stack, run_dir, "c", "bookmesh, untraced", None)

@@ -15,7 +15,7 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-COLOURS = {"a": "#8a8f98", "u": "#b9bec6", "b": "#d9822b", "c": "#5aa9e6", "d": "#2b6cb0"}
+COLOURS = {"a": "#8a8f98", "u": "#b9bec6", "b": "#d9822b", "e": "#b5651d", "c": "#5aa9e6", "d": "#2b6cb0"}
 THEMES = {"light": ("#24292f", "#ffffff"), "dark": ("#e6edf3", "#0d1117")}
 
 
@@ -36,15 +36,15 @@ def draw(calls: dict[str, Any], target: Path, text: str, background: str) -> Non
     in_flight = sorted({cell["in_flight"] for cell in calls["cells"]})
     for position, key in enumerate(COLOURS):
         cells = sorted((c for c in calls["cells"] if c["key"] == key), key=lambda cell: int(cell["in_flight"]))
-        places = [number + (position - 2) * 0.17 for number in range(len(in_flight))]
+        places = [number + (position - 2.5) * 0.145 for number in range(len(in_flight))]
         rates = [cell["calls_per_s"] for cell in cells]
         spread = [
             [cell["calls_per_s"] - cell["spread"][0] for cell in cells],
             [cell["spread"][1] - cell["calls_per_s"] for cell in cells],
         ]
         label = f"({key}) {cells[0]['title']}"
-        panels[0].bar(places, rates, 0.155, color=COLOURS[key], label=label, yerr=spread, ecolor=text)
-        panels[1].bar(places, [cell["p99_us"] / 1000 for cell in cells], 0.155, color=COLOURS[key])
+        panels[0].bar(places, rates, 0.13, color=COLOURS[key], label=label, yerr=spread, ecolor=text)
+        panels[1].bar(places, [cell["p99_us"] / 1000 for cell in cells], 0.13, color=COLOURS[key])
     for panel, title in zip(panels, ("calls a second (more is better)", "p99, ms (less is better)"), strict=True):
         panel.set_title(title)
         panel.set_facecolor(background)

@@ -1,9 +1,11 @@
-"""(b): the usual stack: opentelemetry-instrumentation-grpc, the stock batch processor and the stock Zipkin exporter.
+"""(b) and (e): the usual stack: opentelemetry-instrumentation-grpc, stock batch processor, stock Zipkin exporter.
 
     python -m benchmarks.usual server 127.0.0.1:50051 http://127.0.0.1:9411/api/v2/spans
     python -m benchmarks.usual client 127.0.0.1:50051,127.0.0.1:50052 http://127.0.0.1:9411/api/v2/spans
+    python -m benchmarks.usual client-with-root 127.0.0.1:50051,127.0.0.1:50052 http://127.0.0.1:9411/api/v2/spans
 
-Runs in an environment of its own (requirements/bench.in). A server sends the spans that wait on SIGUSR1.
+With a root, a call makes the same three spans as the mesh's. Runs in an environment of its own (requirements/bench.in).
+A server sends the spans that wait on SIGUSR1.
 """
 
 from __future__ import annotations
@@ -30,17 +32,17 @@ from benchmarks.load import Spans, serve_commands
 
 
 class StockSpans(Spans):
-    """The stock processor counts nothing: a call makes one span on each side."""
+    """The stock processor counts nothing: what a call makes, on both sides, is known."""
 
     def __init__(self, service: str, zipkin: str) -> None:
         propagate.set_global_textmap(B3MultiFormat())
         self.provider = TracerProvider(resource=Resource({SERVICE_NAME: service}), shutdown_on_exit=False)
         self.provider.add_span_processor(BatchSpanProcessor(ZipkinExporter(endpoint=zipkin)))
-        self.calls = 0
+        self.made = 0
 
     def flush(self) -> dict[str, int]:
         self.provider.force_flush()
-        return {"made": self.calls}
+        return {"made": self.made}
 
 
 async def serve(address: str, spans: StockSpans) -> None:
@@ -58,22 +60,28 @@ async def serve(address: str, spans: StockSpans) -> None:
     await server.stop(1)
 
 
-async def load(addresses: str, spans: StockSpans) -> None:
+async def load(addresses: str, spans: StockSpans, *, root: bool) -> None:
     """Call as commanded."""
+    tracer = spans.provider.get_tracer("benchmarks")
     interceptors: Any = aio_client_interceptors(tracer_provider=spans.provider)
     options = [("grpc.service_config", ROUND_ROBIN)]
     async with grpc.aio.insecure_channel(f"ipv4:{addresses}", options=options, interceptors=interceptors) as channel:
         stub = BookServiceStub(channel)
 
         async def call(number: int) -> object:
-            spans.calls += 1
+            spans.made += 2
             return await stub.GetBookInfo(BookInfoParams(book_id=number))
 
-        await serve_commands(call, spans)
+        async def call_with_root(number: int) -> object:
+            spans.made += 1
+            with tracer.start_as_current_span("bookCaller"):
+                return await call(number)
+
+        await serve_commands(call_with_root if root else call, spans)
 
 
 if __name__ == "__main__":
     role, where, zipkin_url = sys.argv[1:]
     stock = StockSpans(f"usual-{role}", zipkin_url)
-    asyncio.run(serve(where, stock) if role == "server" else load(where, stock))
+    asyncio.run(serve(where, stock) if role == "server" else load(where, stock, root=role == "client-with-root"))
     stock.provider.shutdown()
