@@ -32,7 +32,7 @@ def draw(calls: dict[str, Any], target: Path, text: str, background: str) -> Non
             "ytick.color": text,
         }
     )
-    figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), facecolor=background, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), facecolor=background, layout="constrained")
     in_flight = sorted({cell["in_flight"] for cell in calls["cells"]})
     for position, key in enumerate(COLOURS):
         cells = sorted((c for c in calls["cells"] if c["key"] == key), key=lambda cell: int(cell["in_flight"]))
@@ -51,7 +51,7 @@ def draw(calls: dict[str, Any], target: Path, text: str, background: str) -> Non
         panel.set_xticks(range(len(in_flight)), [f"{number} in flight" for number in in_flight])
         panel.spines[["top", "right"]].set_visible(False)
     panels[1].set_yscale("log")
-    panels[0].legend(frameon=False, labelcolor=text)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=text)
     figure.savefig(target, metadata={"Date": None})
     plt.close(figure)
 

@@ -126,6 +126,8 @@ class Zipkin:
             "zipkin",
             [
                 *(TOOLS / "bin/java", "-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+                # It unpacks libraries there, and leaves them when it is killed.
+                f"-Djava.io.tmpdir={run_dir}",
                 *("-XX:+ExitOnOutOfMemoryError", "-jar", TOOLS / "zipkin.jar"),
             ],
             run_dir=run_dir,
