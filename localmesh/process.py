@@ -151,7 +151,8 @@ class Process:
         try:
             self.send(signal.SIGTERM)
             self.thaw()
-            return await asyncio.wait_for(self.wait(), grace)
+            async with asyncio.timeout(grace):
+                return await self.wait()
         except TimeoutError:
             return await self.kill()
         finally:

@@ -34,8 +34,8 @@ async def until(
     last = "nothing: the first question had no answer"
     while True:
         try:
-            # wait_for rather than timeout(): a probe's own TimeoutError must not pass for ours.
-            return await asyncio.wait_for(_shielded(probe), max(deadline - time.monotonic(), 0.001))
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
+                return await _shielded(probe)
         except NotYetError as state:
             last = str(state)
         except TimeoutError:
@@ -46,6 +46,7 @@ async def until(
 
 
 async def _shielded(probe: Callable[[], Awaitable[T]]) -> T:
+    """A probe's own TimeoutError must not pass for ours."""
     try:
         return await probe()
     except TimeoutError as error:

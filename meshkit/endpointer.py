@@ -265,7 +265,8 @@ class _Announcer(pybreaker.CircuitBreakerListener):
 
 async def _wait(condition: Awaitable[object], seconds: float) -> bool:
     try:
-        await asyncio.wait_for(condition, seconds)
+        async with asyncio.timeout(seconds):
+            await condition
     except TimeoutError:
         return False
     return True

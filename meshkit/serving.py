@@ -138,7 +138,8 @@ async def _announce_ready(
 async def _set_health(health_servicer: health.aio.HealthServicer, names: Sequence[str], status: int) -> None:
     for name in names:
         try:
-            await asyncio.wait_for(health_servicer.set(name, status), HEALTH_PATIENCE)
+            async with asyncio.timeout(HEALTH_PATIENCE):
+                await health_servicer.set(name, status)
         except TimeoutError:
             log.warning("a health watcher does not read", service=name)
 

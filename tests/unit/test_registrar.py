@@ -42,7 +42,8 @@ async def test_an_etcd_that_is_down_at_start_delays_the_registration_by_a_second
         await asyncio.sleep(100)
         assert not registration.registered
         etcd.down = False
-        await asyncio.wait_for(registration.wait_registered(), 1.1)
+        async with asyncio.timeout(1.1):
+            await registration.wait_registered()
 
 
 @fake_time

@@ -173,7 +173,8 @@ class Caller:
                 pause = max(pause, PAUSE_AFTER_REFUSAL)
             if pause:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._stop.wait()
             if self._stop.is_set():
                 return
 
