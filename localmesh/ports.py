@@ -5,15 +5,17 @@ import socket
 from pathlib import Path
 
 LOWEST = 20000
-_given: set[int] = set()
+# The ports that this process was given. Each is claimed among all processes that ask here by a socket that takes the
+# same number of UDP, in which nobody has a use for it; the system lets go of it with the process.
+_given: dict[int, socket.socket] = {}
 
 
 def free_port() -> int:
-    """A port that nothing listens on, and that this process was not given before.
+    """A port that nothing listens on, and that was not given to this process before, nor to another that still runs.
 
     It lies below the range that the kernel takes from for outgoing connections, so that none of those
     takes the port of a child that is being restarted (on loopback a client can even connect to itself
-    that way). Another process can still take it first: a child that says so is to be given another one.
+    that way). A program that does not ask here can still take it first.
 
     Raises:
         OSError: No free port after 200 tries.
@@ -21,18 +23,14 @@ def free_port() -> int:
     highest = max(_lowest_ephemeral() - 1, LOWEST + 2000)
     for _ in range(200):
         port = random.randint(LOWEST, highest)
-        if port not in _given and is_free(port):
-            _given.add(port)
+        if is_free(port) and _claim(port):
             return port
     raise OSError(f"no free port between {LOWEST} and {highest} after 200 tries: close some programs")
 
 
 def preferred_port(port: int) -> int:
-    """`port` if nothing listens on it, else another free one."""
-    if port not in _given and is_free(port):
-        _given.add(port)
-        return port
-    return free_port()
+    """`port` if it is free and not given to anybody, else another one."""
+    return port if is_free(port) and _claim(port) else free_port()
 
 
 def is_free(port: int) -> bool:
@@ -52,6 +50,17 @@ def is_free(port: int) -> bool:
                     continue
                 del error
                 return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind(("127.0.0.1", port))
+    except OSError:
+        claim.close()
+        return False
+    _given[port] = claim
     return True
 
 
