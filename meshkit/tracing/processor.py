@@ -109,7 +109,6 @@ class ResendingSpanProcessor(SpanProcessor):
         self._ended = self._sent = self._dropped = 0
         self._in_hand = 0
         self._flush = False
-        self._idle = False
         self._stop_at: float | None = None
         self._logged_at = -self.LOG_INTERVAL
         self._dropped_logged = 0
@@ -132,7 +131,8 @@ class ResendingSpanProcessor(SpanProcessor):
             return
         with self._changed:
             self._ended += 1
-            if self._queued >= self._capacity or self._stop_at is not None:
+            queued = self._queued
+            if queued >= self._capacity or self._stop_at is not None:
                 self._dropped += 1
                 return
             self._fresh.append(span)
@@ -140,8 +140,7 @@ class ResendingSpanProcessor(SpanProcessor):
                 self._prepare_fresh()
                 if len(self._waiting) >= self._batch_size and not self._in_hand:
                     self._changed.notify_all()
-            elif self._idle:
-                self._idle = False
+            elif not queued:
                 self._changed.notify_all()
 
     def _prepare_fresh(self) -> None:
@@ -199,9 +198,7 @@ class ResendingSpanProcessor(SpanProcessor):
         while True:
             with self._changed:
                 self._changed.wait_for(self._urgent, pause)
-                self._idle = not self._queued
                 self._changed.wait_for(lambda: self._queued or self._urgent(), self.LOG_INTERVAL)
-                self._idle = False
                 if len(self._waiting) < self._batch_size:
                     self._prepare_fresh()
                 batch = [self._waiting.popleft() for _ in range(min(self._batch_size, len(self._waiting)))]
