@@ -24,7 +24,7 @@ __all__ = ["Contender", "Contenders", "Ending", "LoadClient", "cpu_seconds", "qu
 
 BENCH_PYTHON = TOOLS / "bench-env/bin/python"
 PATHS = os.pathsep.join(str(ROOT / folder) for folder in (".", "proto", "services/book-server"))
-# They neither tell of their spans nor send them when asked to: see benchmarks.usual.
+# Their servers send the spans that wait on SIGUSR1: see benchmarks.usual.
 USUAL = ("b", "e")
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 
@@ -162,7 +162,7 @@ class Contender:
 
 
 class Contenders:
-    """All of them, up and running; `ledgers` are there once they have ended."""
+    """All of them, up and running."""
 
     def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "aubecd") -> None:
         self._run_dir = run_dir

@@ -5,9 +5,9 @@ import socket
 from pathlib import Path
 
 LOWEST = 20000
-# The ports that this process was given. Each is claimed among all processes that ask here by a socket that takes the
-# same number of UDP, in which nobody has a use for it; the system lets go of it with the process.
-_given: dict[int, socket.socket] = {}
+# Each port that this process was given is claimed, among all processes that ask here, by a socket that takes the same
+# number of UDP, in which nobody has a use for it; the system lets go of it with the process.
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -60,7 +60,7 @@ def _claim(port: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _given[port] = claim
+    _claims.append(claim)
     return True
 
 

@@ -173,14 +173,12 @@ async def test_a_certificate_that_expires_meanwhile_is_refused_at_the_next_conne
         client_leaf = ca.issue_cert("book-client", not_after=end if whose == "the client's" else None)
         if whose == "the server's":
             files.write(ca, ca.issue_cert(NAME, not_after=end))
-        chain = b"".join(part.bytes() for part in client_leaf.cert_chain_pems)
-        credentials = grpc.ssl_channel_credentials(ca.cert_pem.bytes(), client_leaf.private_key_pem.bytes(), chain)
-        options = (("grpc.ssl_target_name_override", NAME), ("grpc.use_local_subchannel_pool", 1))
+        client_files = Files(run_dir / "client", ca, client_leaf)
         good = 0
 
         async def refused() -> str:
             nonlocal good
-            async with grpc.aio.secure_channel(server.address, credentials, options=options) as channel:
+            async with client_files.channel(server) as channel:
                 try:
                     await BookServiceStub(channel).GetBookInfo(BookInfoParams(book_id=1), timeout=5)
                 except grpc.aio.AioRpcError as error:
