@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import re
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -44,8 +45,8 @@ class ChartsEtcd:
         self.address = f"localhost:{self._ports[2379]}"
 
     def _moved(self, text: str) -> str:
-        for number, port in self._ports.items():
-            text = text.replace(f":{number}", f":{port}")
+        # All in one pass: 2379's new port may begin with 2382.
+        text = re.sub(r":(23\d\d)\b", lambda found: f":{self._ports[int(found[1])]}", text)
         text = text.replace("$(POD_NAME)", HOST.partition(".")[0]).replace(HOST, "localhost")
         return (
             text.replace("//0.0.0.0", "//127.0.0.1")
