@@ -29,11 +29,11 @@ def all_succeeded(mesh: Mesh, calls: Sequence[Call]) -> None:
     assert not failed, "\n".join(f"{call}: {call.error}" for call in failed[:10])
 
 
-def none_retried(mesh: Mesh, calls: Sequence[Call]) -> None:
+def none_retried(mesh: Mesh, verdict: Verdict, calls: Sequence[Call]) -> None:
     """No call needed a second attempt: who leaves in order is not called any more once the port is shut."""
     retried = [call for call in calls if call.attempts > 1]
     mesh.record.figure("retried calls", f"{len(retried)}", "none")
-    assert not retried, "\n".join(map(str, retried[:10]))
+    assert not retried, "\n".join(map(str, [*verdict.failed_attempts[:10], *retried[:10]]))
 
 
 def all_whole(mesh: Mesh, verdict: Verdict, calls: Sequence[Call]) -> None:
@@ -71,7 +71,7 @@ def came_and_went_without_loss(mesh: Mesh) -> list[Replica]:
     verdict = mesh.verdict(calls)
     replicas = mesh.replicas()
     all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
+    none_retried(mesh, verdict, calls)
     came_in_time(mesh, replicas, calls)
     left_in_order(mesh, [replica for replica in replicas if replica.leaving])
     all_whole(mesh, verdict, calls)

@@ -23,10 +23,17 @@ __all__ = ["CONCURRENCY", "LEASE_TTL", "Mesh"]
 CHART = ROOT / "deploy/helm/bookmesh"
 LEASE_TTL = 5
 CONCURRENCY = 4
-# Several calls at a time, some tens a second, and a rate limit out of their way.
+# Several calls at a time, some tens a second, and a rate limit out of their way. An attempt gets a third of the time:
+# on a machine that stands still for some seconds it must not be too slow, and so rightly retried.
 VALUES: Mapping[str, Any] = {
     "server": {"replicas": 3, "rate": 1000, "burst": 1000, "leaseTtl": LEASE_TTL},
-    "client": {"replicas": 1, "concurrency": CONCURRENCY, "interval": "60ms"},
+    "client": {
+        "replicas": 1,
+        "concurrency": CONCURRENCY,
+        "interval": "60ms",
+        "timeout": "45s",
+        "breaker": {"timeout": "45s"},
+    },
 }
 READY_WITHIN = 120.0
 INSTALL_WITHIN = 60.0

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.e2e.calls import Call
 
-__all__ = ["Broken", "Excuse", "Span", "Verdict", "judge", "problems"]
+__all__ = ["Broken", "Excuse", "FailedAttempt", "Span", "Verdict", "judge", "problems"]
 
 Span = Mapping[str, Any]
 
@@ -53,6 +53,19 @@ class Broken:
         return f"{self.call}, trace {self.call.trace_id}: " + "; ".join(self.reasons)
 
 
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that its CLIENT span tells to have failed, and why."""
+
+    call: Call
+    instance: str
+    error: str
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return f"{self.call}, trace {self.call.trace_id}: attempt at {self.instance}: {self.error}"
+
+
 @dataclass(slots=True)
 class Verdict:
     """What the oracle found; `calls` is the sum of `whole`, `excused` and the broken ones."""
@@ -64,8 +77,7 @@ class Verdict:
     broken: list[Broken] = field(default_factory=list)
     # SERVER spans by the instance that made them.
     served: Counter[str] = field(default_factory=Counter)
-    # When the failed attempts began (seconds since 1970), and at which instance.
-    failed_attempts: list[tuple[float, str]] = field(default_factory=list)
+    failed_attempts: list[FailedAttempt] = field(default_factory=list)
 
     def __str__(self) -> str:
         """Say it in a line, with the first broken traces."""
@@ -94,7 +106,8 @@ def judge(calls: Iterable[Call], traces: Mapping[str, Sequence[Span]], excuses: 
             if span.get("kind") == "SERVER":
                 verdict.served[_address(span.get("localEndpoint"))] += 1
             elif span.get("kind") == "CLIENT" and "error" in _tags(span):
-                verdict.failed_attempts.append((span["timestamp"] / 1e6, _address(span.get("remoteEndpoint"))))
+                where = _address(span.get("remoteEndpoint"))
+                verdict.failed_attempts.append(FailedAttempt(call, where, _tags(span)["error"]))
         if not (reasons := problems(call, spans)):
             verdict.whole += 1
         elif not problems(call, spans, excuses):

@@ -5,8 +5,8 @@ import time
 from tests.e2e.expectations import all_succeeded, all_whole, longest_silence, none_retried, same_everywhere
 from tests.e2e.mesh import Mesh
 
-# A busy machine alone has made gaps of 1.2 s. That no collector slows calls down is held closer by the fault tests.
-SILENCE = 3.0
+# A busy machine alone has made gaps of 2.9 s. That no collector slows calls down is held closer by the fault tests.
+SILENCE = 5.0
 ZIPKIN_AWAY = 30.0
 
 
@@ -33,7 +33,7 @@ def test_calls_never_stop_while_etcd_is_replaced(mesh: Mesh) -> None:
     mesh.record.figure("all keys back after etcd", f"{max(0, registered - back):.1f} s", "5 s")
     mesh.record.figure("longest time without a call", f"{silence * 1000:.0f} ms", f"{SILENCE:g} s")
     all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
+    none_retried(mesh, verdict, calls)
     all_whole(mesh, verdict, calls)
     assert registered - back <= 5
     assert silence <= SILENCE
@@ -64,6 +64,6 @@ def test_calls_go_on_while_zipkin_is_away_and_later_traces_are_whole(mesh: Mesh)
     mesh.record.figure("longest time without a call", f"{silence * 1000:.0f} ms", f"{SILENCE:g} s")
     mesh.record.figure("calls while it was away", f"{sum(call.start < back for call in kept):,}")
     all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
+    none_retried(mesh, verdict, calls)
     all_whole(mesh, verdict, kept)
     assert silence <= SILENCE

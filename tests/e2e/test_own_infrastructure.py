@@ -42,6 +42,6 @@ def test_an_etcd_with_tls_and_login_and_a_zipkin_of_ones_own_are_used(mesh: Mesh
     calls = mesh.stop_traffic()
     verdict = mesh.verdict(calls)
     all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
+    none_retried(mesh, verdict, calls)
     all_whole(mesh, verdict, calls)
     same_everywhere(mesh, calls)

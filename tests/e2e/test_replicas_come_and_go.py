@@ -70,6 +70,6 @@ def test_a_killed_pod_costs_the_calls_in_flight_a_retry(mesh: Mesh) -> None:
     assert dead.stopped is None, "it was not killed, it left in order"
     assert gone_after <= LEASE_TTL + 2
     assert not verdict.broken, str(verdict)
-    assert {where for _, where in verdict.failed_attempts} <= {instance}
+    assert {attempt.instance for attempt in verdict.failed_attempts} <= {instance}
     assert len(retried) <= CONCURRENCY, "\n".join(map(str, retried[:20]))
     came_in_time(mesh, [replica for replica in mesh.replicas() if replica.instance != instance], calls)

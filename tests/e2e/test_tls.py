@@ -47,7 +47,7 @@ def test_tls_from_client_to_server_to_etcd_keeps_out_whoever_has_no_certificate(
     calls = mesh.stop_traffic()
     verdict = mesh.verdict(calls)
     all_succeeded(mesh, calls)
-    none_retried(mesh, calls)
+    none_retried(mesh, verdict, calls)
     all_whole(mesh, verdict, calls)
 
 

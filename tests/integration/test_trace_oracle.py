@@ -45,7 +45,7 @@ async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_anothe
     assert retried
     assert verdict.whole == 300
     assert set(verdict.served) == {stays.address, leaves.address}
-    assert {where for _, where in verdict.failed_attempts} == {dead}
+    assert {attempt.instance for attempt in verdict.failed_attempts} == {dead}
     assert len(verdict.failed_attempts) == sum(call.attempts - 1 for call in calls)
 
 
