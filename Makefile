@@ -36,7 +36,8 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 
 .PHONY: test
 test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
-	@$(MAKE) --no-print-directory lint types proto-check chart-check
+	@$(MAKE) --no-print-directory -j2 lint types proto-check
+	@$(MAKE) --no-print-directory chart-check
 	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults -n 3 --dist loadfile
 
 .PHONY: unit

@@ -1,13 +1,11 @@
 """Free loopback ports for child processes."""
 
+import atexit
 import random
 import socket
 from pathlib import Path
 
 LOWEST = 20000
-# Each port that this process was given is claimed, among all processes that ask here, by a socket that takes the same
-# number of UDP, in which nobody has a use for it; the system lets go of it with the process.
-_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -45,22 +43,26 @@ def is_free(port: int) -> bool:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except OSError as error:
+            except OSError:
                 if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
                     continue
-                del error
                 return False
     return True
 
 
 def _claim(port: int) -> bool:
+    """Claim it among all processes that ask here, until this one ends; False: another has it.
+
+    By a socket that takes the same number of UDP, in which nobody has a use for it: the system lets go of it even where
+    the process is killed.
+    """
     claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         claim.bind(("127.0.0.1", port))
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    atexit.register(claim.close)
     return True
 
 
