@@ -45,7 +45,7 @@ unit: venv ## the unit tests: no port, no sleep, seconds
 	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: integration
-integration: setup .tools/bin/helm ## the integration tests: they start a real etcd and a real Zipkin on free ports
+integration: setup helm ## the integration tests: they start a real etcd and a real Zipkin on free ports
 	@$(BIN)/python -m pytest tests/integration --ignore=tests/integration/faults
 
 .PHONY: faults
@@ -82,7 +82,7 @@ proto-check: $(PROTO_ENV)/.ready ## fail if the committed stubs are not what `ma
 	done; echo "proto: generated code is up to date"
 
 .PHONY: chart-check
-chart-check: venv .tools/bin/helm ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
+chart-check: helm ## the chart: helm lint, Kubernetes' schemas, its own schema, every template and toggle, the values' table
 	@$(BIN)/python deploy/helm/document_values.py --check
 	@$(BIN)/python -m pytest tests/chart -n 2 -q
 
@@ -104,7 +104,8 @@ kind-down: cluster-tools ## delete the cluster, its network and its context; CLU
 cluster-tools: venv
 	@$(BIN)/python -m toolchain kind kubectl helm
 
-.tools/bin/helm: | venv
+.PHONY: helm
+helm: venv
 	@$(BIN)/python -m toolchain helm
 
 ##@ Measure
@@ -170,17 +171,17 @@ tools: venv
 	}
 
 # The generator's packages and the resolver do not fit beside the project's, so each has an environment of its own.
-$(PROTO_ENV)/.ready: requirements/proto.lock
-	@echo "setting up the stub generator (some seconds)" >&2; rm -rf $(PROTO_ENV); "$(PYTHON)" -m venv $(PROTO_ENV)
+$(PROTO_ENV)/.ready: requirements/proto.lock | venv
+	@echo "setting up the stub generator (some seconds)" >&2; rm -rf $(PROTO_ENV); $(BIN)/python -m venv $(PROTO_ENV)
 	@$(PROTO_ENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
-$(BENCH_ENV)/.ready: requirements/bench.lock
-	@echo "setting up what the benchmarks compare with (half a minute)" >&2; rm -rf $(BENCH_ENV); "$(PYTHON)" -m venv $(BENCH_ENV)
+$(BENCH_ENV)/.ready: requirements/bench.lock | venv
+	@echo "setting up what the benchmarks compare with (half a minute)" >&2; rm -rf $(BENCH_ENV); $(BIN)/python -m venv $(BENCH_ENV)
 	@$(BENCH_ENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
-$(LOCK_ENV)/.ready: requirements/lock.in
-	@echo "setting up the resolver (some seconds)" >&2; rm -rf $(LOCK_ENV); "$(PYTHON)" -m venv $(LOCK_ENV)
+$(LOCK_ENV)/.ready: requirements/lock.in | venv
+	@echo "setting up the resolver (some seconds)" >&2; rm -rf $(LOCK_ENV); $(BIN)/python -m venv $(LOCK_ENV)
 	@$(LOCK_ENV)/bin/python $(PIP) -r $<
 	@touch $@

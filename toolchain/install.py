@@ -49,7 +49,7 @@ def install(tool: Tool, folder: Path, cache: Cache, progress: Progress) -> str:
 
 
 def _cached(tool: Tool, cache: Cache, progress: Progress, reasons: list[str]) -> Path:
-    key = f"{tool.kept_as or tool.name}-{tool.version}"
+    key = tool.key
     entry = cache.folder(key)
     with cache.locked(key, on_wait=lambda: progress.step(f"waiting for another set-up that fetches {tool.name}")):
         if all((entry / inside).is_file() for inside in tool.files.values()):

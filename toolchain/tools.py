@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from toolchain.sources.go import GoInstall, GoModule
 from toolchain.sources.path import OnPath
 from toolchain.sources.pypi import MavenArtifact, Package
-from toolchain.sources.release import Archive, ReleaseArchive
+from toolchain.sources.release import Asset, Release
 from toolchain.versions import Version
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ _HERE = Path(__file__).parent
 _ETCD = "3.6.14"
 _ETCD_RELEASE = f"https://github.com/etcd-io/etcd/releases/download/v{_ETCD}/etcd-v{_ETCD}"
 _ETCD_SOURCES = (
-    ReleaseArchive(
-        archives={
-            platform: Archive(f"{_ETCD_RELEASE}-{platform}{ending}", sha256)
+    Release(
+        assets={
+            platform: Asset(f"{_ETCD_RELEASE}-{platform}{ending}", sha256)
             for platform, ending, sha256 in (
                 ("linux-amd64", ".tar.gz", "ffe840ff9295808e88cce2794a18a5ac87f12a5203c8314d0bf6aa119b41bac5"),
                 ("linux-arm64", ".tar.gz", "fa1b80565ee6fc2df1ae6f57a508b221f3ecc7d591c317c581cd8281b0842b3e"),
@@ -76,13 +76,19 @@ def _kubernetes(*programs: str, duration: str) -> GoModule:
     )
 
 
+def _released(url: str, program: str, sha256: Mapping[str, str]) -> Release:
+    """One program; in `url`, `{0}` stands for the platform, `{1}` for its system and `{2}` for its processor."""
+    assets = {name: Asset(url.format(name, *name.split("-")), digest) for name, digest in sha256.items()}
+    return Release(assets, (program,))
+
+
 @dataclass(frozen=True)
 class Tool:
     """A program (or several that belong together).
 
     Args:
         name: what the user asks for.
-        version: what is fetched where PATH has none; part of the cache's key.
+        version: what is fetched where PATH has none.
         files: path under `.tools/`, by path inside the cached folder.
         on_path: what of PATH will do instead; None: nothing.
         sources: where to get it, best first.
@@ -97,6 +103,13 @@ class Tool:
     sources: tuple[Source, ...]
     advice: str
     kept_as: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its cache entry's name. It has a digest of the modules of ours that pin what a program is built from."""
+        name = f"{self.kept_as or self.name}-{self.version}"
+        digests = [source.digest() for source in self.sources if isinstance(source, GoModule)]
+        return "-".join([name, *digests])
 
 
 _ALL = (
@@ -135,7 +148,19 @@ _ALL = (
         version="0.33.0",
         files={"bin/kind": "kind"},
         on_path=OnPath("kind", Version(0, 27), ("version",), "kind v"),
-        sources=(GoInstall(("sigs.k8s.io/kind@v0.33.0",)),),
+        sources=(
+            _released(
+                "https://github.com/kubernetes-sigs/kind/releases/download/v0.33.0/kind-{0}",
+                "kind",
+                {
+                    "linux-amd64": "aee6151561422756b764a4ae28e7f44cda5af5a9eead3cc9985112b1de8d8e0d",
+                    "linux-arm64": "20022bee6cfcd5086cb7234d218e3454e6090022f2a8f55d1fa7fcf42c3867a2",
+                    "darwin-amd64": "5a99f26f57246dc9319dd294803313197a0f34d33c525b3ea8b655db5916ece0",
+                    "darwin-arm64": "0c8c7dbe5e23594a198b786c4bc13dacc101fa6196b0cb0b23a1ca44e61f4b4f",
+                },
+            ),
+            GoInstall(("sigs.k8s.io/kind@v0.33.0",)),
+        ),
         advice="put kind 0.27 or newer on PATH (https://kind.sigs.k8s.io), or install Go",
     ),
     Tool(
@@ -143,7 +168,19 @@ _ALL = (
         version="3.22.0",
         files={"bin/helm": "helm"},
         on_path=OnPath("helm", Version(3, 14), ("version", "--short"), "v"),
-        sources=(GoInstall(("helm.sh/helm/v3/cmd/helm@v3.22.0",)),),
+        sources=(
+            _released(
+                "https://get.helm.sh/helm-v3.22.0-{0}.tar.gz",
+                "helm",
+                {
+                    "linux-amd64": "1e4ab49e429626cf6c6958d914248b78c9730803c2751b87627e171dc800e7bb",
+                    "linux-arm64": "f14e804dfee240f55525b667488fe9adca349e63e00c9af634c0beb1421ac310",
+                    "darwin-amd64": "bd1d09f316558dda23698527859600936fed1371021ce0f2272d66b2fdcfa69c",
+                    "darwin-arm64": "4c9982a6cdeb458b60258df66b55398ca5b19293f6877faffe2909ad6f23dfe0",
+                },
+            ),
+            GoInstall(("helm.sh/helm/v3/cmd/helm@v3.22.0",)),
+        ),
         advice="put Helm 3.14 or newer on PATH (https://helm.sh), or install Go",
     ),
     Tool(
@@ -152,7 +189,17 @@ _ALL = (
         files={"bin/kubectl": "kubectl"},
         # kubectl works with an API server one minor version older or newer than itself.
         on_path=OnPath("kubectl", Version(1, 34), ("version", "--client"), "Client Version: v"),
-        sources=(_kubernetes("kubectl", duration="two minutes or more"),),
+        sources=(
+            _released(
+                f"https://dl.k8s.io/release/v{_KUBERNETES}/bin/{{1}}/{{2}}/kubectl",
+                "kubectl",
+                {
+                    "linux-amd64": "b529430df69a688fd61b64ad2299edb5fd71cb58be2a4779dba624c7d3510efd",
+                    "linux-arm64": "6a5a4cc4e396d7626a7a693a3044b51c75520f81db30fe6816c2554e53be336f",
+                },
+            ),
+            _kubernetes("kubectl", duration="two minutes or more"),
+        ),
         advice="put kubectl 1.34 or newer on PATH (https://kubernetes.io/docs/tasks/tools), or install Go",
     ),
     # The rest is what images are made of where they cannot be pulled; nothing of PATH will do for them.

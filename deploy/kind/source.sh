@@ -10,8 +10,10 @@ case ${IMAGES:-} in
   *) die "IMAGES is '$IMAGES': expected registry or source" ;;
 esac
 # The engine is asked, not this machine: it may have a proxy or a mirror. The image has 13 kB.
+patience=()
+! command -v timeout >/dev/null || patience=(timeout 15) # macOS has none
 there=$(docker image inspect --format '{{.Id}}' "$probe" 2>/dev/null || true)
-if timeout 15 docker pull --quiet "$probe" >/dev/null 2>&1; then
+if ${patience[@]+"${patience[@]}"} docker pull --quiet "$probe" >/dev/null 2>&1; then
   [ -n "$there" ] || docker image rm "$probe" >/dev/null
   say "Docker Hub answers: images are pulled (IMAGES=source makes them from source)"
   echo registry

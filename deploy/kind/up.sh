@@ -12,6 +12,7 @@ need_docker
 lock "cluster-$cluster"
 IMAGES=$("$root/deploy/kind/source.sh")
 export IMAGES
+# Written out below as ${node_image[@]+…}: to macOS's bash, an empty list is an unset one.
 node_image=() proxy_mode=iptables # kind's default
 if [ "$IMAGES" = source ]; then
   [ -z "${NODE:-}" ] || die "NODE is '$NODE': only where images are pulled; here the node is made from source"
@@ -41,7 +42,7 @@ create() {
   # One at a time: two that make Docker's network `kind` at the same moment make it twice.
   lock kind-network
   sed "s/ZIPKIN_PORT/$port/; s/PROXY_MODE/$proxy_mode/" "$root/deploy/kind/cluster.yaml" \
-    | kind create cluster --name "$cluster" --config - "${node_image[@]}" --wait 180s
+    | kind create cluster --name "$cluster" --config - ${node_image[@]+"${node_image[@]}"} --wait 180s
 }
 
 if exists; then

@@ -6,6 +6,7 @@ public checksum database.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -53,6 +54,13 @@ class GoModule:
         _go(command, label, progress, directory=self.directory)
         for name, package in self.programs.items():
             (folder / _program(package)).rename(folder / name)
+
+    def digest(self) -> str:
+        """Eight hex digits for what is built: the module's files, the programs and the stamps."""
+        told = hashlib.sha256(repr((sorted(self.programs.items()), sorted(self.stamped.items()))).encode())
+        for file in sorted(self.directory.iterdir()):
+            told.update(file.read_bytes())
+        return told.hexdigest()[:8]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A project's official release archive."""
+"""What a project has released: an archive, or a program by itself."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Archive:
-    """Where an archive is, and what it must be.
+class Asset:
+    """Where a released file is, and what it must be.
 
     Args:
-        url: its address; ends in `.tar.gz` or `.zip`.
+        url: its address. An archive ends in `.tar.gz` or `.zip`; anything else is the program itself.
         sha256: its checksum.
     """
 
@@ -39,32 +39,33 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class ReleaseArchive:
-    """An archive for each platform; the programs are taken out of it by their base names.
+class Release:
+    """A file for each platform; the programs are taken out of an archive by their base names.
 
     Args:
-        archives: by platform, as `platforms.current` names it.
-        programs: what to take out.
+        assets: by platform, as `platforms.current` names it.
+        programs: what to take out; one, where the file is the program itself.
     """
 
-    archives: Mapping[str, Archive]
+    assets: Mapping[str, Asset]
     programs: tuple[str, ...]
 
     def fill(self, folder: Path, progress: Progress) -> None:
-        """Download, verify and unpack this platform's archive."""
+        """Download, verify and unpack this platform's file."""
         here = platforms.current()
-        archive = self.archives.get(here)
-        if archive is None:
-            raise SourceUnavailableError(f"no release archive for {here}")
-        name = PurePosixPath(archive.url).name
-        packed = folder / name
+        asset = self.assets.get(here)
+        if asset is None:
+            raise SourceUnavailableError(f"no release for {here}")
+        name = PurePosixPath(asset.url).name
+        # Under a name that is not a program's.
+        packed = folder / f"download.{name}"
         try:
-            _download(archive.url, packed, progress)
+            _download(asset.url, packed, progress)
         except requests.RequestException as error:
-            raise SourceUnavailableError(f"cannot download {archive.url}: {_plain(error)}") from error
-        checksums.verify(packed, archive.sha256)
+            raise SourceUnavailableError(f"cannot download {asset.url}: {_plain(error)}") from error
+        checksums.verify(packed, asset.sha256)
         missing = set(self.programs)
-        for member, content in _members(packed):
+        for member, content in _members(packed, self.programs[0]):
             program = PurePosixPath(member).name
             if program in missing:
                 missing.remove(program)
@@ -79,23 +80,27 @@ def _download(url: str, target: Path, progress: Progress) -> None:
     with requests.get(url, stream=True, timeout=(_CONNECT_TIMEOUT, _READ_TIMEOUT)) as answer, target.open("wb") as out:
         answer.raise_for_status()
         size = answer.headers.get("Content-Length")
-        meter = progress.step(f"downloading {target.name}", total=float(size) if size else None, in_bytes=True)
+        label = f"downloading {PurePosixPath(url).name}"
+        meter = progress.step(label, total=float(size) if size else None, in_bytes=True)
         for chunk in answer.iter_content(_CHUNK):
             out.write(chunk)
             meter.reached(out.tell())
 
 
-def _members(packed: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _members(packed: Path, program: str) -> Iterator[tuple[str, IO[bytes]]]:
     if packed.name.endswith(".zip"):
         with zipfile.ZipFile(packed) as archive:
             for name in archive.namelist():
                 with archive.open(name) as content:
                     yield name, content
-    else:
+    elif packed.name.endswith(".tar.gz"):
         with tarfile.open(packed) as archive:
             for member in archive:
                 if (file := archive.extractfile(member)) is not None:
                     yield member.name, file
+    else:
+        with packed.open("rb") as content:
+            yield program, content
 
 
 def _plain(error: requests.RequestException) -> str:

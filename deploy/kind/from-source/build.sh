@@ -17,14 +17,17 @@ toolchain() { # the folder to leave them in, then tools; a terminal sees their p
 
 # What an image is made from: its folder here, the versions, the base and the machine.
 recipe() { # image's folder
-  local files=("$here/versions.env" "$root/toolchain/tools.py")
+  local files=("$here/versions.env" "$root/toolchain/tools.py" "$root"/toolchain/*/go.* "$root/requirements/java.lock")
   [ "$1" != node ] || files+=("$here/build.sh") # has the control plane's recipes
   [ ! -f "$authorities" ] || files+=("$authorities")
-  { echo "$architecture"; find "$here/debian" "$here/$1" -type f | sort | xargs cat "${files[@]}"; } | sha256sum | cut -c1-12
+  { echo "$architecture" && cat "${files[@]}" && find "$here/debian" "$here/$1" -type f -print0 | sort -z | xargs -0 cat; } \
+    | sha256sum | cut -c1-12
 }
 
 current() { # image, its folder
-  [ "$(recipe_of "$1")" = "$(recipe "$2")" ]
+  local wanted
+  wanted=$(recipe "$2") || die "cannot read what $1 is made from"
+  [ "$(recipe_of "$1")" = "$wanted" ]
 }
 
 build() { # image, its folder here, build context, then more arguments
