@@ -21,6 +21,7 @@ from meshkit.endpointer import Endpointer, Factory, InstanceEndpoint, InstanceSo
 from meshkit.errors import (
     BreakerOpenError,
     BreakerTimeoutError,
+    CutOffError,
     EtcdError,
     FailedAttempt,
     LeaseLostError,
@@ -61,6 +62,7 @@ __all__ = [
     "BreakerOpenError",
     "BreakerTimeoutError",
     "ClientTls",
+    "CutOffError",
     "DelayingLimiter",
     "Endpoint",
     "EndpointSource",

@@ -183,8 +183,13 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
             BreakerTimeoutError: it took longer than `timeout`.
         """
         generation = self._admit()
-        for listener in self._listeners:
-            listener.before_call(self, func, *args, **kwargs)
+        try:
+            for listener in self._listeners:
+                listener.before_call(self, func, *args, **kwargs)
+        except BaseException:
+            # The call is not made, which says nothing of the service; were it the probe, the next call is.
+            self._forget(generation)
+            raise
         self._in_flight += 1
         limit: asyncio.Timeout | None = None
         try:
@@ -263,14 +268,19 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         return self._generation
 
     def _record(self, generation: int, failure: Exception | None) -> None:
-        for listener in self._listeners:
-            if failure is None:
-                listener.success(self)
-            else:
-                listener.failure(self, failure)
-        if generation != self._generation:
-            return
-        failed = failure is not None
+        try:
+            # First, as in pybreaker: what they hear of next may be the change of state that this result leads to.
+            for listener in self._listeners:
+                if failure is None:
+                    listener.success(self)
+                else:
+                    listener.failure(self, failure)
+        finally:
+            # Whatever a listener raises: a probe that is never counted would keep the circuit from closing for ever.
+            if generation == self._generation:
+                self._count(failed=failure is not None)
+
+    def _count(self, *, failed: bool) -> None:
         if self.current_state == pybreaker.STATE_HALF_OPEN:
             self._passed, self._probing = self._passed + 1, False
             if failed:

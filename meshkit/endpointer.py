@@ -16,7 +16,7 @@ from opentelemetry import trace
 from meshkit.backoff import Backoff
 from meshkit.breaker import HystrixBreaker, instance_breaker
 from meshkit.endpoint import Endpoint
-from meshkit.errors import status_of
+from meshkit.errors import CutOffError, status_of
 from meshkit.instancer import InstanceChange, Observer
 
 __all__ = ["Endpointer", "Factory", "InstanceEndpoint", "InstanceSource"]
@@ -74,13 +74,23 @@ class InstanceEndpoint(Generic[Request, Response]):
         return self._breaker is None or self._breaker.ready
 
     async def __call__(self, request: Request) -> Response:
-        """Call the instance, ready or not."""
+        """Call the instance, ready or not.
+
+        Raises:
+            CutOffError: the call was cut off, and not by its caller.
+        """
         self.in_flight += 1
         self._idle.clear()
         try:
             if self._breaker is None or not self._breaker.ready:
                 return await self._endpoint(request)
             return await self._breaker.call_async(self._endpoint, request)
+        except asyncio.CancelledError as error:
+            # grpc.aio ends the calls of a channel that is closed as if their callers had cancelled them.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CutOffError("cut off: the channel was closed before the answer came") from error
         except Exception as error:
             if self._connected is not None and status_of(error) is grpc.StatusCode.UNAVAILABLE:
                 self._suspect = True
@@ -110,7 +120,8 @@ class Endpointer(Generic[Request, Response]):
             calls in flight have ended. Typically opens a channel. Where it fails it is tried again, with backoff,
             until the instance is gone; a slow one delays no other instance.
         backoff: between tries of one factory. Default cap 1 s.
-        drain: seconds that calls in flight to an instance that is gone may still take. Default 30.
+        drain: seconds that calls in flight to an instance that is gone may still take; then they fail with CutOffError,
+            which a Retry repeats elsewhere. Default 30.
         breaker: makes the breaker that judges an instance, from its `host:port` and the listeners to add. Default
             `instance_breaker`; None: instances are not judged. Ejections and returns are logged, and ejections noted
             in the trace of the call that led to them.

@@ -9,6 +9,7 @@
      │   ├─ BreakerOpenError      the circuit is open
      │   ├─ MaxConcurrencyError   too many calls in flight through the breaker
      │   └─ RateLimitedError      no token before the call's deadline
+     ├─ CutOffError               a call's channel was closed under it: its instance is gone, or renewed
      ├─ BreakerTimeoutError       the breaker's own time limit has passed
      └─ RetryError                every attempt failed; names each of them
 
@@ -26,6 +27,7 @@ import grpc
 __all__ = [
     "BreakerOpenError",
     "BreakerTimeoutError",
+    "CutOffError",
     "EtcdError",
     "FailedAttempt",
     "LeaseLostError",
@@ -93,6 +95,12 @@ class RateLimitedError(RefusedError):
     """The rate limiter has no token for this call, or none before its deadline."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class CutOffError(MeshError):
+    """The call's channel was closed under it: its instance is gone, or renewed, and it took longer than the drain."""
+
+    code = grpc.StatusCode.UNAVAILABLE
 
 
 class BreakerTimeoutError(MeshError):

@@ -98,8 +98,8 @@ class Instancer:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            # Nothing but its cancellation ends it; that of whoever waits here is not swallowed with it.
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         self._cancel_invalidation()
         self._forget_kept()
@@ -135,7 +135,7 @@ class Instancer:
                 self._mark_stale(str(error))
                 await asyncio.sleep(streak.delay())
             except Exception as error:
-                # An observer's, most likely: it must not end discovery for all others.
+                # Whatever it is, it must not end discovery.
                 log.exception("following instances failed unexpectedly", prefix=self.prefix)
                 self._mark_stale(repr(error))
                 await asyncio.sleep(streak.delay())
@@ -223,7 +223,11 @@ class Instancer:
             total=len(self.instances),
         )
         for observer in tuple(self._observers):
-            observer(change)
+            try:
+                observer(change)
+            except Exception:
+                # Told only once: those after it would miss the change for good.
+                log.exception("an observer of instances failed", prefix=self.prefix)
 
     def _mark_fresh(self) -> None:
         if self.stale and self.reason != NOT_LISTED:
@@ -243,8 +247,12 @@ class Instancer:
 
     def _invalidate(self) -> None:
         log.error("instances invalidated", prefix=self.prefix, after=self._invalidate_after, reason=self.reason)
-        self._replace({})
-        self._drop_kept()
+        gone = self.instances
+        self._by_key.clear()
+        self._addresses.clear()
+        self._forget_kept()
+        if gone:
+            self._announce(InstanceChange(frozenset(), gone))
 
     def _cancel_invalidation(self) -> None:
         if self._invalidation is not None:

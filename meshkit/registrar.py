@@ -97,11 +97,13 @@ class Registrar:
             return False
         task, self._task = self._task, None
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Its end is no reason to swallow a cancellation of whoever waits here.
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            raise outcome
         self._registered.clear()
-        await self._leave()
-        log.info("deregistered", key=self.key)
+        if await self._leave():
+            log.info("deregistered", key=self.key)
         return self._put_sent
 
     async def _keep_registered(self) -> None:
@@ -217,17 +219,21 @@ class Registrar:
         with contextlib.suppress(EtcdError):
             await self._etcd.revoke(lease_id)
 
-    async def _leave(self) -> None:
+    async def _leave(self) -> bool:
+        """Whether nothing in etcd is ours any more."""
         if not self._lease_id:
-            return None
+            return True
         streak, reason = Streak(self._backoff), "no answer"
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
                     try:
-                        return await self._etcd.revoke(self._lease_id)
+                        await self._etcd.revoke(self._lease_id)
                     except EtcdError as error:
                         reason = str(error)
                         await asyncio.sleep(streak.delay())
+                    else:
+                        return True
         except TimeoutError:
             log.warning("lease not revoked, it ends by itself", key=self.key, ttl=self._ttl, reason=reason)
+            return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,9 +16,10 @@ from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from meshkit import health
 from meshkit.address import parse_address
 from meshkit.registrar import Registrar
 from meshkit.tls import ServerTls
@@ -30,8 +30,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_METADATA_BYTES = 16 * 1024
-# How long a health watcher that does not read may hold up leaving.
-HEALTH_PATIENCE = 1.0
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # protobuf's pure-Python decoder is slow and recursive: large messages are refused before it sees them.
@@ -72,76 +70,79 @@ async def serving(
         grace: seconds that calls in flight may take after that; then they are cancelled. Default 10.
 
     Raises:
-        OSError: a port cannot be bound.
+        OSError: a port cannot be bound; says which, and why.
     """
+    servicer = health.HealthServicer()
+    names = ("", *services)
+    servicer.set(health.NOT_SERVING, *names)
     server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     add_services(server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    own = (health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection((*services, *own), server)
-    names = ("", *services)
-    await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.NOT_SERVING)
-    _try_to_bind(listen)
-    health_server = await _health_server(health_servicer, health_listen) if health_listen else None
-    port = server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)
-    await server.start()
-    log.info("listening", listen=listen, port=port, tls=tls is not None)
-    readiness: asyncio.Task[None] | None = None
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    health_server = grpc.aio.server(options=SERVER_OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, health_server)
     try:
-        if registrar is not None:
-            await registrar.__aenter__()
-        readiness = asyncio.create_task(_announce_ready(health_servicer, names, registrar))
-        yield port
+        if health_listen is not None:
+            _bind(health_server, health_listen)
+            await health_server.start()
+        port = _bind(server, listen, tls)
+        await server.start()
+        log.info("listening", listen=listen, port=port, tls=tls is not None)
+        try:
+            if registrar is not None:
+                await registrar.__aenter__()
+            async with _ready_once_registered(servicer, names, registrar):
+                yield port
+        finally:
+            log.info("leaving", drain=drain, grace=grace)
+            servicer.set(health.NOT_SERVING, *names)
+            if registrar is not None and await registrar.deregister():
+                await asyncio.sleep(drain)
+            servicer.end_watches()
+            await server.stop(grace)
+            log.info("stopped")
     finally:
-        if readiness is not None:
-            readiness.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await readiness
-        log.info("leaving", drain=drain, grace=grace)
-        await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.NOT_SERVING)
-        if registrar is not None and await registrar.deregister():
-            await asyncio.sleep(drain)
-        await server.stop(grace)
-        if health_server is not None:
-            await health_server.stop(None)
-        log.info("stopped")
+        # Does nothing to a server that has stopped already, or has not been started.
+        await server.stop(None)
+        await health_server.stop(None)
 
 
-async def _health_server(health_servicer: health.aio.HealthServicer, listen: str) -> grpc.aio.Server:
-    _try_to_bind(listen)
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    server.add_insecure_port(listen)
-    await server.start()
-    return server
-
-
-def _try_to_bind(listen: str) -> None:
-    """Fail with the reason, where gRPC would only say that it failed and log the rest past everybody."""
+def _bind(server: grpc.aio.Server, listen: str, tls: ServerTls | None = None) -> int:
+    """Give a server its port; fail with the reason, where gRPC would only say that it failed and log the rest."""
     host, port = parse_address(listen)
     try:
-        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # As gRPC does: connections of an earlier server that linger in TIME_WAIT do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen()
+        return server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)
     except OSError as error:
-        raise OSError(f"cannot listen on {listen}: {os.strerror(error.errno) if error.errno else error}") from error
+        raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
+    except RuntimeError as error:
+        # gRPC's. Somebody was quicker, or it can do less than the system.
+        raise OSError(f"cannot listen on {listen}: {error}") from error
 
 
-async def _announce_ready(
-    health_servicer: health.aio.HealthServicer, names: Sequence[str], registrar: Registrar | None
-) -> None:
-    if registrar is not None:
-        await registrar.wait_registered()
-    await _set_health(health_servicer, names, health_pb2.HealthCheckResponse.SERVING)
-    log.info("ready")
+@asynccontextmanager
+async def _ready_once_registered(
+    servicer: health.HealthServicer, names: Sequence[str], registrar: Registrar | None
+) -> AsyncIterator[None]:
+    async def become_ready() -> None:
+        if registrar is not None:
+            await registrar.wait_registered()
+        servicer.set(health.SERVING, *names)
+        log.info("ready")
 
-
-async def _set_health(health_servicer: health.aio.HealthServicer, names: Sequence[str], status: int) -> None:
-    for name in names:
-        try:
-            async with asyncio.timeout(HEALTH_PATIENCE):
-                await health_servicer.set(name, status)
-        except TimeoutError:
-            log.warning("a health watcher does not read", service=name)
+    readiness = asyncio.create_task(become_ready(), name="readiness")
+    try:
+        yield
+    finally:
+        readiness.cancel()
+        # Its end is no reason to swallow a cancellation of whoever waits here.
+        (outcome,) = await asyncio.gather(readiness, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 @contextlib.contextmanager

@@ -401,9 +401,8 @@ def _put_request(key: str, value: str, lease_id: int) -> Any:
 
 def _prefix_end(prefix: str) -> bytes:
     """The first key after all that start with prefix: etcd's range end."""
-    raw = prefix.encode().rstrip(b"\xff")
-    if not raw:
-        return b"\0"
+    raw = prefix.encode()
+    # UTF-8 has no byte 255: there is always a next one.
     return raw[:-1] + bytes([raw[-1] + 1])
 
 

@@ -20,9 +20,13 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from meshkit.backoff import Backoff
 
-__all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts"]
+__all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts", "SpansRefusedError"]
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+class SpansRefusedError(Exception):
+    """The collector refuses these spans for good, and this is why: an exporter that knows raises it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,9 @@ class ResendingSpanProcessor(SpanProcessor):
     """A bounded queue in front of an exporter, emptied by a daemon thread.
 
     A batch whose export raises (connection refused or broken, collector overloaded) is sent again, with full-jitter
-    backoff; one whose export returns FAILURE is refused for good and dropped. Spans that find the queue full are
-    dropped. Drops are counted, and logged at most once a minute.
+    backoff; one whose export raises SpansRefusedError or returns FAILURE is refused for good and dropped. Spans that
+    find the queue full are dropped. Drops are counted, and logged at most once a minute, with the last reason that the
+    exporter gave.
 
     A span that ends while nothing else does is sent at once, so that a process that is killed takes few with it; each
     span sent is followed by a pause of 25 ms, `interval` at most, so that the more there are, the larger the batches.
@@ -112,6 +117,7 @@ class ResendingSpanProcessor(SpanProcessor):
         self._stop_at: float | None = None
         self._logged_at = -self.LOG_INTERVAL
         self._dropped_logged = 0
+        self._reason: str | None = None
         self._thread = threading.Thread(target=self._run, name="span exporter", daemon=True)
         self._thread.start()
 
@@ -149,6 +155,7 @@ class ResendingSpanProcessor(SpanProcessor):
                 self._waiting.append(self._prepare(span) if self._prepare else span)
             except Exception as error:  # noqa: BLE001 - a span that cannot be encoded is no reason to fail its call
                 log.debug("span not encoded", reason=repr(error))
+                self._reason = f"a span was not encoded: {error!r}"
                 self._dropped += 1
         self._fresh.clear()
 
@@ -188,6 +195,9 @@ class ResendingSpanProcessor(SpanProcessor):
                     self._in_hand = 0
                     if sent:
                         self._sent += len(batch)
+                        if self._dropped == self._dropped_logged:
+                            # It explains no drop that is still to be logged, nor any to come.
+                            self._reason = None
                     else:
                         self._dropped += len(batch)
                 self._changed.notify_all()
@@ -219,8 +229,13 @@ class ResendingSpanProcessor(SpanProcessor):
         while True:
             tries += 1
             try:
-                return self._export(batch) is SpanExportResult.SUCCESS
+                if self._export(batch) is not SpanExportResult.SUCCESS:
+                    raise SpansRefusedError("refused")  # noqa: TRY301 - as if the exporter had said so
+            except SpansRefusedError as error:
+                self._reason = str(error)
+                return False
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the program goes on
+                self._reason = str(error) or type(error).__name__
                 if tries == 1:
                     log.debug("spans not sent, trying again", reason=str(error))
                 if self._stop_at is not None:
@@ -229,6 +244,8 @@ class ResendingSpanProcessor(SpanProcessor):
                     log.debug("spans given up", reason=str(error), spans=len(batch), tries=tries)
                     return False
                 self._log_drops()
+            else:
+                return True
 
     def _pause(self, delay: float, started: float) -> bool:
         """Wait before the next try; whether there is time for one."""
@@ -252,4 +269,5 @@ class ResendingSpanProcessor(SpanProcessor):
             self._dropped_logged = self._dropped
             self._logged_at = time.monotonic()
             total = self._dropped
-        log.warning("spans dropped", dropped=new, dropped_in_all=total, reason="the collector takes none, or too few")
+            reason = self._reason or "the collector takes none, or too few"
+        log.warning("spans dropped", dropped=new, dropped_in_all=total, reason=reason)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 
 import requests
@@ -17,7 +18,7 @@ from opentelemetry.trace import Tracer
 from meshkit.address import parse_address
 from meshkit.tracing.b3 import B3RootSampler
 from meshkit.tracing.encoder import SpanEncoder
-from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor
+from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor, SpansRefusedError
 from meshkit.tracing.span import LightTracerProvider
 
 __all__ = ["CollectorUnavailableError", "tracer_provider", "tracing", "zipkin_exporter"]
@@ -32,7 +33,7 @@ class CollectorUnavailableError(Exception):
 
 
 class _ZipkinExporter(ZipkinExporter, PreparingExporter):
-    """Tells a collector that is away or overloaded (raises) from one that refuses for good (returns FAILURE)."""
+    """Tells a collector that is away or overloaded from one that refuses for good (raises SpansRefusedError)."""
 
     def __init__(self, url: str, session: requests.Session, service: str) -> None:
         super().__init__(endpoint=url, session=session)
@@ -48,12 +49,14 @@ class _ZipkinExporter(ZipkinExporter, PreparingExporter):
         return self._encode(span)
 
     def send(self, prepared: Sequence[bytes]) -> SpanExportResult:
-        answer = self.session.post(self.endpoint, data=b"".join(prepared), timeout=TIMEOUT)
-        if answer.ok:
+        # Followed, Zipkin's redirect from its root to its web page would end with a 200, and the spans nowhere.
+        answer = self.session.post(self.endpoint, data=b"".join(prepared), timeout=TIMEOUT, allow_redirects=False)
+        if answer.status_code < 300:
             return SpanExportResult.SUCCESS
+        reason = f"{self.endpoint} answered {answer.status_code} {answer.reason}".rstrip()
         if answer.status_code >= 500 or answer.status_code == TOO_MANY_REQUESTS:
-            raise CollectorUnavailableError(f"{self.endpoint} answered {answer.status_code}")
-        return SpanExportResult.FAILURE
+            raise CollectorUnavailableError(reason)
+        raise SpansRefusedError(reason)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
         return self.send([self.prepare(span) for span in spans])
@@ -102,10 +105,11 @@ def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> Sp
     node = exporter.local_node
     if address is not None:
         host, port = parse_address(address) if _has_port(address) else (address, None)
-        if ":" in host:
-            node.ipv6 = host
-        elif host.replace(".", "").isdigit():
-            node.ipv4 = host
+        with suppress(ValueError):  # a host name: Zipkin's endpoints have no place for one
+            if ipaddress.ip_address(host).version == 4:
+                node.ipv4 = host
+            else:
+                node.ipv6 = host
         node.port = port
     return exporter
 

@@ -1,13 +1,19 @@
 """Replicas come and go under a client that never stops calling."""
 
+import asyncio
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
+from meshkit import Endpoint, Endpointer, InstanceChange, Retry, RoundRobin, channel_factory, serving
 from meshkit.etcd import EtcdClient
 
 PREFIX = "/services/book/"
@@ -98,6 +104,43 @@ async def test_a_replica_that_hangs_costs_no_call_its_whole_deadline(run_dir: Pa
         assert await client.wait() == 0
         assert all(call["duration_ms"] < 1400 for call in client.calls)
         await hung.kill()
+
+
+async def test_a_call_whose_channel_is_closed_after_the_drain_is_made_again_elsewhere() -> None:
+    class Instances:
+        def subscribe(self, observer: Callable[[InstanceChange], None]) -> Callable[[], None]:
+            self.tell = observer
+            return lambda: None
+
+    def answering_after(seconds: float) -> Callable[[grpc.aio.Server], None]:
+        async def answer(request: bytes, _: object) -> bytes:
+            await asyncio.sleep(seconds)
+            return request
+
+        handler: Any = grpc.unary_unary_rpc_method_handler(answer)
+        return lambda server: server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("Slow", {"Call": handler}),)
+        )
+
+    def over(channel: grpc.aio.Channel, _: str) -> Endpoint[bytes, bytes]:
+        method: Any = channel.unary_unary("/Slow/Call")
+        return method  # type: ignore[no-any-return]
+
+    instances = Instances()
+    async with AsyncExitStack() as servers, Endpointer(instances, channel_factory(over), drain=0.2) as endpointer:
+        hung, quick = [
+            f"127.0.0.1:{await servers.enter_async_context(serving(add, [], listen='127.0.0.1:0', drain=0, grace=0))}"
+            for add in (answering_after(60), answering_after(0))
+        ]
+        instances.tell(InstanceChange(frozenset({hung}), frozenset()))
+        await endpointer.wait_endpoints()
+        call = asyncio.create_task(Retry(RoundRobin(endpointer), timeout=30)(b"book"))
+        await asyncio.sleep(0.2)
+        instances.tell(InstanceChange(frozenset({quick}), frozenset({hung})))
+        async with asyncio.timeout(10):
+            await asyncio.wait([call])
+        assert not call.cancelled()
+        assert call.result() == b"book"
 
 
 async def test_instances_stay_in_use_while_etcd_is_away(run_dir: Path, etcd: Etcd) -> None:

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from meshkit import Backoff, Endpointer, InstanceChange, NoEndpointsError, Random, Retry, RoundRobin, chain
+from meshkit.errors import CutOffError
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import FixedEndpoints, answering
 
@@ -95,6 +96,50 @@ async def test_an_instances_channel_stays_across_updates_and_closes_once_its_cal
         assert await call == "a"
         await settle()
         assert log == [*log[:2], "open c", "close a"]
+
+
+@asynccontextmanager
+async def channel_to(instance: str) -> Any:
+    """As grpc.aio's: closing it ends its calls as if their callers had cancelled them. Instance a never answers."""
+    under_way: list[asyncio.Future[str]] = []
+
+    async def endpoint(_: Any) -> str:
+        if instance != "a":
+            return instance
+        under_way.append(asyncio.get_running_loop().create_future())
+        return await under_way[-1]
+
+    yield endpoint
+    for answer in under_way:
+        answer.cancel()
+
+
+@fake_time
+async def test_a_call_that_the_drain_cuts_off_is_made_again_elsewhere() -> None:
+    instances = Instances()
+    async with Endpointer(instances, channel_to, drain=1) as endpointer:
+        instances.change(added="a")
+        await endpointer.wait_endpoints()
+        call = asyncio.create_task(Retry(RoundRobin(endpointer), timeout=60)(None))
+        await settle()
+        instances.change(added="b", removed="a")
+        assert await call == "b"
+
+
+@fake_time
+async def test_a_call_that_is_cut_off_is_unavailable_and_one_that_its_caller_cancels_is_cancelled() -> None:
+    instances = Instances()
+    async with Endpointer(instances, channel_to, drain=1) as endpointer:
+        instances.change(added="a")
+        await endpointer.wait_endpoints()
+        cut_off, unwanted = (asyncio.create_task(endpointer.endpoints[0](None)) for _ in range(2))
+        await settle()
+        unwanted.cancel()
+        instances.change(removed="a")
+        with pytest.raises(CutOffError, match="cut off: the channel was closed") as caught:
+            await cut_off
+        assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        assert unwanted.cancelled()
 
 
 @fake_time

@@ -216,6 +216,27 @@ async def test_pybreakers_listeners_hear_of_the_states() -> None:
     assert heard == ["open", "half-open", "closed"]
 
 
+@pytest.mark.parametrize("hook", ["before_call", "success", "failure"])
+def test_a_listener_that_raises_during_a_probe_does_not_keep_it_open_for_ever(hook: str) -> None:
+    @fake_time
+    async def run() -> None:
+        def fail(*_: Any) -> None:
+            raise RuntimeError("a bug of its own")
+
+        listener = pybreaker.CircuitBreakerListener()
+        breaker = await opened(listeners=[listener])
+        await asyncio.sleep(5)
+        setattr(listener, hook, fail)
+        with pytest.raises(RuntimeError, match="a bug of its own"):
+            await breaker(bad if hook == "failure" else good)(None)
+        delattr(listener, hook)
+        await asyncio.sleep(5)
+        assert await breaker(good)(None) == "book"
+        assert breaker.current_state == "closed"
+
+    run()
+
+
 def test_the_blocking_call_of_pybreaker_is_refused() -> None:
     with pytest.raises(TypeError, match="use call_async"):
         HystrixBreaker("test").call(print)

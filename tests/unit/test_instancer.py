@@ -3,6 +3,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from meshkit import EtcdError, InstanceChange, Instancer, WatchCanceledError, parse_address
 from tests.unit.fake_etcd import FakeEtcd
@@ -92,6 +93,24 @@ async def test_the_set_is_emptied_only_where_that_was_asked_for() -> None:
         assert instancer.instances == {A}
         await asyncio.sleep(2)
         assert instancer.instances == frozenset()
+
+
+@fake_time
+async def test_emptying_the_set_is_one_change_and_does_not_say_that_the_last_ones_are_kept() -> None:
+    etcd, heard = with_instances(A, B), list[InstanceChange]()
+    async with Instancer(etcd, PREFIX, invalidate_after=10) as instancer:
+        await instancer.wait_instances()
+        instancer.subscribe(heard.append)
+        etcd.go_down()
+        with capture_logs() as logs:
+            await asyncio.sleep(20)
+        assert heard[1:] == [InstanceChange(frozenset(), frozenset({A, B}))]
+        events = [entry["event"] for entry in logs]
+        assert events[-2:] == ["instances invalidated", "instances changed"]
+        assert "no instance listed any more, keeping the last" not in events
+        etcd.down = False
+        await asyncio.sleep(2)
+        assert heard[2:] == [InstanceChange(frozenset({A, B}), frozenset())]
 
 
 @fake_time
@@ -204,6 +223,24 @@ async def test_an_observer_that_raises_does_not_end_discovery() -> None:
         assert instancer.instances == {A, B}
         assert not instancer.stale
         unsubscribe()
+
+
+@fake_time
+async def test_an_observer_that_raises_keeps_no_change_from_those_after_it() -> None:
+    def broken(change: InstanceChange) -> None:
+        if B in change.added:
+            raise RuntimeError("a bug of its own")
+
+    etcd, heard = with_instances(A), list[InstanceChange]()
+    async with Instancer(etcd, PREFIX) as instancer:
+        await instancer.wait_instances()
+        instancer.subscribe(broken)
+        instancer.subscribe(heard.append)
+        with capture_logs() as logs:
+            etcd.set(PREFIX + B, B)
+            await asyncio.sleep(2)
+        assert heard[1:] == [InstanceChange(frozenset({B}), frozenset())]
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["an observer of instances failed"]
 
 
 @given(st.dictionaries(st.binary(max_size=40), st.binary(max_size=300), max_size=20))

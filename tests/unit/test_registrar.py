@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from meshkit import Registrar
 from tests.unit.fake_etcd import FakeEtcd
@@ -153,6 +154,23 @@ async def test_leaving_tries_again_to_revoke_the_lease() -> None:
     asyncio.get_running_loop().call_later(1, setattr, etcd, "down", False)
     await registration.deregister()
     assert (etcd.keys, etcd.leases) == ({}, set())
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["etcd reached", "etcd away"])
+def test_it_says_that_it_is_deregistered_only_where_that_is_so(reached: bool) -> None:
+    @fake_time
+    async def run() -> None:
+        etcd = FakeEtcd()
+        registration = await registrar(etcd).__aenter__()
+        await registration.wait_registered()
+        etcd.down = not reached
+        with capture_logs() as logs:
+            await registration.deregister()
+        events = [entry["event"] for entry in logs]
+        assert events[-1] == ("deregistered" if reached else "lease not revoked, it ends by itself")
+        assert ("deregistered" in events) == reached
+
+    run()
 
 
 def test_a_ttl_below_a_second_is_refused() -> None:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import requests
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
 
 from meshkit.backoff import Backoff
-from meshkit.tracing import ResendingSpanProcessor
+from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
 
 NO_WAIT = Backoff(base=0.0, cap=0.0)
 
@@ -29,6 +30,21 @@ class Collector(SpanExporter):
             self.taken += [span.name for span in spans]
             self.batches.append(len(spans))
         return result
+
+
+class Answering(requests.adapters.BaseAdapter):
+    """What is sent never leaves the process, and gets this answer."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__()
+        self.answer = requests.Response()
+        self.answer.status_code, self.answer.reason = status, reason
+
+    def send(self, *_: Any, **__: Any) -> requests.Response:
+        return self.answer
+
+    def close(self) -> None:
+        pass
 
 
 def traced(processor: ResendingSpanProcessor, count: int) -> None:
@@ -128,6 +144,53 @@ def test_drops_are_logged_once_a_minute_and_at_the_end(monkeypatch: pytest.Monke
     assert len(warnings) == 2
     assert sum(entry["dropped"] for entry in warnings) == 20
     assert warnings[-1]["dropped_in_all"] == 20
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [(refuse, "refused"), (broken, "connection refused")],
+)
+def test_the_warning_says_why_the_spans_were_not_taken(behaviour: Callable[[], SpanExportResult], reason: str) -> None:
+    with capture_logs() as logs:
+        processor = ResendingSpanProcessor(Collector(behaviour), backoff=NO_WAIT, give_up=0.0)
+        traced(processor, 1)
+        assert processor.force_flush(5000)
+        processor.shutdown()
+    assert [entry["reason"] for entry in logs if entry["event"] == "spans dropped"] == [reason]
+
+
+@pytest.mark.parametrize("status", [302, 404, 503])
+def test_the_warning_says_what_zipkin_answered_so_that_a_wrong_url_is_seen(status: int) -> None:
+    url = "http://127.0.0.1:9411/api/v2/span"
+    exporter: Any = zipkin_exporter("test", url)
+    exporter.session.mount("http://", Answering(status, "No"))
+    with capture_logs() as logs:
+        processor = ResendingSpanProcessor(exporter, backoff=NO_WAIT, give_up=0.0)
+        traced(processor, 1)
+        assert processor.force_flush(5000)
+        processor.shutdown()
+    assert [entry["reason"] for entry in logs if entry["event"] == "spans dropped"] == [f"{url} answered {status} No"]
+
+
+def test_drops_of_a_full_queue_are_not_put_down_to_a_failure_that_has_passed() -> None:
+    stuck, tries = threading.Event(), list[int]()
+
+    def fails_once_then_hangs_at_the_third() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            broken()
+        if len(tries) == 3:
+            stuck.wait(10)
+
+    with capture_logs() as logs:
+        processor = ResendingSpanProcessor(Collector(fails_once_then_hangs_at_the_third), capacity=1, backoff=NO_WAIT)
+        traced(processor, 1)
+        assert processor.force_flush(5000)
+        traced(processor, 2)
+        stuck.set()
+        processor.shutdown()
+    (warning,) = [entry for entry in logs if entry["event"] == "spans dropped"]
+    assert (warning["dropped"], warning["reason"]) == (1, "the collector takes none, or too few")
 
 
 @pytest.mark.parametrize("hang", [True, False], ids=["hangs", "refuses connections"])
