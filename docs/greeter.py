@@ -43,7 +43,9 @@ async def call(times: int) -> None:
         mesh.Endpointer(instancer, mesh.channel_factory(greeting_over, tracer)) as endpointer,
     ):
         await endpointer.wait_endpoints()
-        greeter = mesh.HystrixBreaker("greeter")(mesh.Retry(mesh.RoundRobin(endpointer), attempts=3, timeout=1))
+        # The retry keeps the time limit, as its error tells of every attempt.
+        retry = mesh.Retry(mesh.RoundRobin(endpointer), attempts=3, timeout=1)
+        greeter = mesh.HystrixBreaker("greeter", timeout=None)(retry)
         for number in range(times):
             with mesh.root_span(tracer, "greeting") as span:
                 print((await greeter(f"caller {number}")).value, mesh.trace_id_of(span))

@@ -21,6 +21,8 @@ LOOPBACK = "127.0.0.1"
 ETCD_WITHIN = 30.0
 ZIPKIN_WITHIN = 120.0
 PROGRAM_WITHIN = 30.0
+# The log is read here, whatever the environment says of it.
+READABLE = ("--log-format", "json", "--log-level", "info")
 
 
 class Etcd:
@@ -240,7 +242,7 @@ class BookServer(Program):
             f"book-server-{self.port}",
             [
                 *(_script("book-server"), "--listen", self.address, "--advertise", advertise or self.address),
-                *("--etcd", etcd, "--zipkin", zipkin, "--log-format", "json", *flags),
+                *("--etcd", etcd, "--zipkin", zipkin, *READABLE, *flags),
             ],
             run_dir=run_dir,
         )
@@ -273,7 +275,7 @@ class BookClient(Program):
     def __init__(self, run_dir: Path, *flags: str, etcd: str, zipkin: str = "off", name: str = "book-client") -> None:
         super().__init__(
             name,
-            [_script("book-client"), "--etcd", etcd, "--zipkin", zipkin, "--log-format", "json", *flags],
+            [_script("book-client"), "--etcd", etcd, "--zipkin", zipkin, *READABLE, *flags],
             run_dir=run_dir,
         )
 

@@ -146,6 +146,8 @@ class Process:
 
         A stopped (frozen) child is thawed first. If this is cancelled the child is killed at once.
         """
+        if self._popen is None:
+            return 0
         if not self.running:
             return self.status or 0
         try:

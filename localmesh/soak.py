@@ -20,7 +20,7 @@ from rich.table import Table
 from localmesh.components import BookClient, BookServer, Etcd, Zipkin
 from localmesh.partition import Relay
 
-__all__ = ["Fault", "Ledger", "audit", "plan", "run_soak"]
+__all__ = ["Fault", "Ledger", "audit", "broken_rules", "plan", "run_soak"]
 
 # Replica 0 is never touched: its memory is measured, and something has to be whole.
 STANDING = 4
@@ -94,6 +94,20 @@ def audit(entries: Sequence[dict[str, Any]]) -> Ledger:
                 ledger.failed.append(entry)
     ledger.milliseconds.sort()
     return ledger
+
+
+def broken_rules(ledger: Ledger, summary: dict[str, Any] | None) -> list[str]:
+    """What is wrong with the calls, a line a rule; `summary` is what the client says of them at its end, if it did."""
+    broken = []
+    if ledger.lost:
+        broken.append(f"{len(ledger.lost)} calls have no outcome: {ledger.lost[:10]}")
+    if ledger.twice:
+        broken.append(f"{len(ledger.twice)} calls have more than one outcome: {ledger.twice[:10]}")
+    if summary is None:
+        broken.append("the client ended without its summary")
+    elif (summary["calls"], summary["failures"]) != (ledger.calls, len(ledger.failed)):
+        broken.append(f"the client's summary says {summary['calls']} calls, {summary['failures']} failed")
+    return broken + [f"call {call['call']} failed: {call['error'][:400]}" for call in ledger.failed[:5]]
 
 
 def run_soak(seed: int | None, minutes: float) -> int:
@@ -230,15 +244,7 @@ class Soak:
 
     def _report(self, faults: Sequence[Fault], seconds: float) -> int:
         ledger = audit(self._client.events())
-        told = self._client.summary
-        broken = list(self._troubles)
-        if ledger.lost:
-            broken.append(f"{len(ledger.lost)} calls have no outcome: {ledger.lost[:10]}")
-        if ledger.twice:
-            broken.append(f"{len(ledger.twice)} calls have more than one outcome: {ledger.twice[:10]}")
-        if (told["calls"], told["failures"]) != (ledger.calls, len(ledger.failed)):
-            broken.append(f"the client's summary says {told['calls']} calls, {told['failures']} failed")
-        broken += [f"call {call['call']} failed: {call['error'][:400]}" for call in ledger.failed[:5]]
+        broken = self._troubles + broken_rules(ledger, next(iter(self._client.events("summary")), None))
         if seconds >= LEAST_FOR_MEMORY:
             broken += [line for name, samples in self._memory.items() if (line := _growth(name, samples))]
         kinds = Counter(fault.kind for fault in faults)

@@ -7,6 +7,7 @@ error and exit code 2.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ import click
 import durationpy
 
 from meshkit.address import parse_address
+from meshkit.errors import MeshError
 from meshkit.etcd import EtcdClient, EtcdLogin
-from meshkit.logs import LOG_FORMATS
+from meshkit.logs import LOG_FORMATS, LOG_LEVELS
 from meshkit.pem import PemFiles
 
 __all__ = [
@@ -30,7 +32,8 @@ __all__ = [
     "PREFIX",
     "ZIPKIN_URL",
     "EtcdAccess",
-    "log_format_option",
+    "FiniteRange",
+    "log_options",
     "mesh_options",
     "run",
 ]
@@ -52,6 +55,17 @@ class Duration(click.ParamType[float]):
         if seconds < 0:
             self.fail(f"expected a duration of at least 0s, got {value!r}", param, ctx)
         return seconds
+
+
+class FiniteRange(click.FloatRange):
+    """A FloatRange without `inf`, and without `nan`, which lies within any bounds as it compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click.ParamType."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, got {value!r}", param, ctx)
+        return number
 
 
 class Address(click.ParamType[str]):
@@ -141,22 +155,27 @@ class EtcdAccess:
 
 
 def mesh_options(prefix: str) -> Callable[[Command], Command]:
-    """Options of every program in the mesh: --etcd..., --etcd-prefix, --zipkin, --log-format.
+    """Options of every program in the mesh: --etcd..., --etcd-prefix, --zipkin, --log-format, --log-level.
 
     The command gets all that is about reaching etcd as one argument: `etcd`, an EtcdAccess, whose files were read.
     """
     options = (
         click.option("--etcd", type=ADDRESSES, default="127.0.0.1:2379", help="Members of one etcd cluster."),
-        click.option("--etcd-ca", type=FILE, help="PEM file: whose certificates etcd may show. Switches TLS on."),
-        click.option("--etcd-cert", type=FILE, help="PEM file: the certificate to show to etcd."),
-        click.option("--etcd-key", type=FILE, help="PEM file: the key of --etcd-cert."),
-        click.option("--etcd-user", help="Whom to log in to etcd as."),
-        click.option("--etcd-password-file", type=FILE, help="Holds the password of --etcd-user."),
-        click.option("--etcd-prefix", type=PREFIX, default=prefix, help="Where the instances register."),
+        click.option("--etcd-ca", type=FILE, help="Authorities that sign etcd's certificate (PEM); none: plaintext."),
+        click.option("--etcd-cert", type=FILE, help="Own certificate, for an etcd that asks for one (PEM)."),
+        click.option("--etcd-key", type=FILE, help="Private key of --etcd-cert (PEM)."),
+        click.option("--etcd-user", help="User to log in to etcd as."),
+        click.option("--etcd-password-file", type=FILE, help="File with the password of --etcd-user."),
         click.option(
-            "--zipkin", type=ZIPKIN_URL, default="http://127.0.0.1:9411/api/v2/spans", help="Collector, or off."
+            "--etcd-prefix", type=PREFIX, default=prefix, help="Prefix of the keys that instances register under."
         ),
-        log_format_option,
+        click.option(
+            "--zipkin",
+            type=ZIPKIN_URL,
+            default="http://127.0.0.1:9411/api/v2/spans",
+            help="Where to send spans; off: nowhere.",
+        ),
+        log_options,
     )
 
     def decorate(command: Command) -> Command:
@@ -198,10 +217,15 @@ def _etcd_access(
     return EtcdAccess(etcd, tls, login)
 
 
-def log_format_option(command: Command) -> Command:
-    """Add --log-format."""
-    option = click.option("--log-format", type=click.Choice(LOG_FORMATS), default="logfmt", help="Of the log lines.")
-    return option(command)
+def log_options(command: Command) -> Command:
+    """Add --log-format and --log-level."""
+    form = click.option(
+        "--log-format", type=click.Choice(LOG_FORMATS), default="logfmt", help="Format of the log lines."
+    )
+    level = click.option(
+        "--log-level", type=click.Choice(LOG_LEVELS), default="info", help="Level below which nothing is logged."
+    )
+    return form(level(command))
 
 
 def run(command: click.Command, prefix: str) -> NoReturn:
@@ -218,11 +242,9 @@ def run(command: click.Command, prefix: str) -> NoReturn:
         _fail(f"{name}: {error.format_message()}", error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except OSError as error:
+    except (OSError, MeshError) as error:
         _fail(f"{command.name}: {error}", 1)
     sys.exit(code or 0)
 

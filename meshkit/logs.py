@@ -9,19 +9,22 @@ from typing import Literal, get_args
 import structlog
 from structlog.typing import Processor
 
-__all__ = ["LOG_FORMATS", "LogFormat", "configure_logging"]
+__all__ = ["LOG_FORMATS", "LOG_LEVELS", "LogFormat", "LogLevel", "configure_logging"]
 
 LogFormat = Literal["logfmt", "json", "console"]
 LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 
 
-def configure_logging(log_format: LogFormat, level: int = logging.INFO) -> None:
+def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> None:
     """Log to standard output, one line an event.
 
     Parameters:
         log_format: `logfmt` (key=value), `json` (an object a line) or `console` (aligned, coloured in a terminal).
-        level: least level that is written. Default INFO.
+        level: least level that is written; what lies below costs next to nothing. Default `info`.
     """
+    least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -33,7 +36,7 @@ def configure_logging(log_format: LogFormat, level: int = logging.INFO) -> None:
             structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -46,7 +49,7 @@ def configure_logging(log_format: LogFormat, level: int = logging.INFO) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(least)
 
 
 def _rendering(log_format: LogFormat) -> list[Processor]:

@@ -1,11 +1,12 @@
 """`python -m localmesh demo` as a user runs it: what it prints, and that nothing of it stays behind."""
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +19,15 @@ COMMAND = [sys.executable, "-m", "localmesh", "demo"]
 
 
 @contextmanager
-def demo(log: Path, *flags: str) -> Iterator[subprocess.Popen[bytes]]:
+def demo(log: Path, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
-        process = subprocess.Popen([*COMMAND, *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*COMMAND, *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (env or {}),
+        )
     try:
         yield process
     finally:
@@ -107,6 +114,38 @@ async def test_whatever_ends_it_no_process_stays_behind(run_dir: Path, number: s
         assert status == (-signal.SIGKILL if number is signal.SIGKILL else 130)
     await all_gone(parts)
     assert "Traceback" not in log.read_text()
+
+
+async def test_ctrl_c_while_it_starts_ends_it_at_once_and_leaves_nothing(run_dir: Path) -> None:
+    log, folder = run_dir / "out", run_dir / "tmp"
+    folder.mkdir()
+    with demo(log, "--calls", "1", "--stay", env={"TMPDIR": str(folder)}) as process:
+
+        async def two_of_its_parts() -> list[int]:
+            if len(parts := descendants(process.pid)) < 2:
+                raise NotYetError(f"{len(parts)} parts")
+            return parts
+
+        parts = await until(two_of_its_parts, within=60, what="etcd and Zipkin starting", every=0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+    await all_gone(parts)
+    assert not list(folder.iterdir())
+    assert "Traceback" not in log.read_text()
+
+
+async def test_a_part_that_does_not_start_is_said_with_its_reason_and_nothing_stays(run_dir: Path) -> None:
+    log, folder = run_dir / "out", run_dir / "tmp"
+    folder.mkdir()
+    # etcd itself refuses it.
+    with demo(log, "--no-stay", env={"ETCD_HEARTBEAT_INTERVAL": "often", "TMPDIR": str(folder)}) as process:
+        assert process.wait(timeout=90) == 1
+        assert descendants(process.pid) == []
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert re.search(r"etcd ended with status \d+ after", text)
+    assert "often" in text
+    assert not list(folder.iterdir())
 
 
 async def test_taken_ports_are_said_and_others_used(run_dir: Path) -> None:

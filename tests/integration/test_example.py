@@ -42,3 +42,10 @@ async def test_the_greeter_is_discovered_balanced_and_traced(run_dir: Path, etcd
             assert len(spans) == 3
             served_by |= {span["localEndpoint"]["port"] for span in spans if span.get("kind") == "SERVER"}
         assert served_by == set(ports)
+        for server in servers:
+            server.freeze()
+        async with caller:
+            assert await caller.wait() != 0
+        error = re.findall(r"RetryError: .*", caller.output())[-1]
+        assert "DEADLINE_EXCEEDED" in error
+        assert all(f"127.0.0.1:{port}" in error for port in ports)

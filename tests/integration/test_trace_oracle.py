@@ -30,7 +30,7 @@ async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_anothe
         await client.wait_event("call", count=100)
         await leaves.stop()
         assert await client.wait() == 0, client.last_words()
-        calls = calls_in(client.output().splitlines(), "client")
+        calls = calls_in(client.output().splitlines(), "client", "127.0.0.1")
         assert len(calls) == 300
         assert missing_numbers(calls) == []
 

@@ -70,6 +70,22 @@ async def test_a_zipkin_that_comes_up_late_gets_the_spans_of_the_calls_before(ru
                 assert await client.stop() == 0
 
 
+async def test_each_failed_try_to_send_spans_is_logged_at_debug_only(run_dir: Path, etcd: Etcd) -> None:
+    away = f"http://127.0.0.1:{free_port()}/api/v2/spans"
+    async with BookServer(run_dir, *FAST, etcd=etcd.address):
+        reasons = {}
+        for level in ("info", "debug"):
+            client = BookClient(
+                run_dir, "--calls", "1", "--log-level", level, etcd=etcd.address, zipkin=away, name=f"client-{level}"
+            )
+            client.spawn()
+            assert await client.wait() == 0
+            assert len(client.calls) == len(client.events("picked")) == 1
+            reasons[level] = [entry["reason"] for entry in client.events("spans not sent, trying again")]
+    assert reasons["info"] == []
+    assert "refused" in reasons["debug"][0]
+
+
 def _between(earlier: dict[str, Any], later: dict[str, Any]) -> float:
     first, last = (datetime.fromisoformat(entry["timestamp"]) for entry in (earlier, later))
     return (last - first).total_seconds()

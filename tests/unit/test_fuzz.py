@@ -12,6 +12,7 @@ from opentelemetry import trace
 
 from meshkit import parse_address
 from meshkit.tracing.b3 import B3Propagator
+from meshkit.tracing.provider import zipkin_exporter
 
 # Without limits of time: on a busy machine those would fail for no fault of the code.
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -72,3 +73,18 @@ def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
         return
     assert host
     assert 0 <= port <= 65535
+
+
+ALMOST_ADDRESSES = st.from_regex(r"(\[[0-9a-f:.]{2,12}\]|[0-9.]{1,12}|[a0._-]{1,80}):[0-9]{1,5}", fullmatch=True)
+
+
+@FUZZ
+@given(ALMOST_ADDRESSES)
+def test_any_address_that_is_taken_can_be_looked_up_and_be_the_local_endpoint_of_spans(text: str) -> None:
+    try:
+        host, _ = parse_address(text)
+    except ValueError:
+        return
+    # What socket.getaddrinfo() does first, with a UnicodeError where it cannot.
+    assert host.encode("idna")
+    zipkin_exporter("test", "http://127.0.0.1:9411/api/v2/spans", address=text)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from meshkit import (
     ClientTls,
     Endpoint,
     Endpointer,
+    EndpointSource,
     HystrixBreaker,
     Instancer,
     MeshError,
@@ -39,8 +38,8 @@ from meshkit import (
     trace_id_of,
     tracing,
 )
-from meshkit.cli import DURATION, PEM_FILE, EtcdAccess, mesh_options, run
-from meshkit.logs import LogFormat
+from meshkit.cli import DURATION, PEM_FILE, EtcdAccess, FiniteRange, mesh_options, run
+from meshkit.logs import LogFormat, LogLevel
 
 log = structlog.stdlib.get_logger("book-client")
 
@@ -56,6 +55,7 @@ class Settings:
     etcd_prefix: str
     zipkin: str | None
     log_format: LogFormat
+    log_level: LogLevel
     invalidate_after: float
     calls: int
     interval: float
@@ -75,21 +75,57 @@ class Settings:
 
 @click.command("book-client", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @mesh_options("/services/book/")
-@click.option("--invalidate-after", type=DURATION, default="0s", help="Of etcd's absence: call nobody; 0s: never.")
-@click.option("--calls", type=click.IntRange(0), default=30, help="How many; 0: until stopped.")
+@click.option(
+    "--invalidate-after",
+    type=DURATION,
+    default="0s",
+    help="Call nobody any more once etcd has been away this long; 0s: never.",
+)
+@click.option("--calls", type=click.IntRange(0), default=30, help="Calls to make; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=1, help="Calls at a time.")
-@click.option("--attempts", type=click.IntRange(1), default=3, help="Of one call, the first included.")
-@click.option("--timeout", type=DURATION, default="100s", help="For a whole call, all attempts.")
-@click.option("--breaker-timeout", type=DURATION, default="30s", help="For a call through the circuit breaker.")
-@click.option("--breaker-error-percent", type=click.FloatRange(0, 100, min_open=True), default=1.0, help="To open at.")
-@click.option("--breaker-sleep", type=DURATION, default="10s", help="From opening to the probe.")
-@click.option("--breaker-max-concurrent", type=click.IntRange(1), default=1000, help="Calls in flight.")
-@click.option("--breaker-volume", type=click.IntRange(1), default=5, help="Calls in 10s below which it never opens.")
-@click.option("--tls-ca", type=PEM_FILE, help="Whose certificates servers must have (PEM); none: plaintext.")
-@click.option("--tls-cert", type=PEM_FILE, help="Own certificate, for servers that ask.  [read again when it changes]")
-@click.option("--tls-key", type=PEM_FILE, help="Its private key, without a passphrase.")
-@click.option("--tls-server-name", help="In the servers' certificates; none: the host of each instance's address.")
+@click.option("--attempts", type=click.IntRange(1), default=3, help="Attempts of a call, the first included.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="100s",
+    help="Time limit of a call, all attempts, and of the wait for a first instance.",
+)
+@click.option(
+    "--breaker-timeout",
+    type=DURATION,
+    default="30s",
+    help="Time limit of a call, all attempts; the smaller of this and --timeout holds.",
+)
+@click.option(
+    "--breaker-error-percent",
+    type=FiniteRange(0, 100, min_open=True),
+    default=1.0,
+    help="Percentage of failed calls in the last 10s at which the breaker opens.",
+)
+@click.option(
+    "--breaker-sleep",
+    type=DURATION,
+    default="10s",
+    help="How long the breaker stays open before it lets a probe through.",
+)
+@click.option(
+    "--breaker-max-concurrent",
+    type=click.IntRange(1),
+    default=1000,
+    help="Calls in flight above which more are refused.",
+)
+@click.option(
+    "--breaker-volume", type=click.IntRange(1), default=5, help="Calls in 10s below which the breaker never opens."
+)
+@click.option("--tls-ca", type=PEM_FILE, help="Authorities that sign the servers' certificates (PEM); none: plaintext.")
+@click.option(
+    "--tls-cert", type=PEM_FILE, help="Own certificate, for servers that ask for one (PEM), read again when it changes."
+)
+@click.option("--tls-key", type=PEM_FILE, help="Private key of --tls-cert (PEM), without a passphrase.")
+@click.option(
+    "--tls-server-name", help="Name in the servers' certificates; default: the host of each instance's address."
+)
 def command(**flags: Any) -> int:
     """Call the book service: discovered in etcd, balanced round robin, retried, guarded by a circuit breaker, traced.
 
@@ -100,7 +136,7 @@ def command(**flags: Any) -> int:
     for name in ("timeout", "breaker_timeout"):
         if flags[name] <= 0:
             raise click.BadParameter("expected a duration above 0s", param_hint="--" + name.replace("_", "-"))
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level)
     return run_async(call_books(settings, _tls(settings)))
 
 
@@ -128,55 +164,74 @@ async def call_books(settings: Settings, tls: ClientTls | None) -> int:
                 Endpointer(instancer, channel_factory(conversation_over, tracer, tls=tls)) as endpointer,
                 tls.renewing(endpointer.renew) if tls else contextlib.nullcontext(),
             ):
-                breaker = HystrixBreaker(
-                    "book-service",
-                    timeout=settings.breaker_timeout,
-                    error_percent=settings.breaker_error_percent,
-                    sleep_window=settings.breaker_sleep,
-                    max_concurrent=settings.breaker_max_concurrent,
-                    request_volume=settings.breaker_volume,
-                )
-                retry = Retry(
-                    RoundRobin(endpointer),
-                    attempts=settings.attempts,
-                    # The attempts share the time that there really is: the breaker ends a call sooner.
-                    timeout=min(settings.timeout, settings.breaker_timeout),
-                )
+                books = guarded(settings, endpointer)
                 await _first_of(stop.wait(), endpointer.wait_endpoints(), timeout=settings.timeout)
-                caller = Caller(breaker(retry), tracer, tally, stop, settings.interval)
-                numbers = itertools.count(1) if settings.calls == 0 else iter(range(1, settings.calls + 1))
+                caller = Caller(books, tracer, tally, stop, calls=settings.calls, interval=settings.interval)
                 async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(settings.concurrency, settings.calls or settings.concurrency)):
-                        workers.create_task(caller.work(numbers))
+                    for _ in range(settings.concurrency):
+                        workers.create_task(caller.work())
     finally:
         _log_summary(tally, settings.log_format)
     return 1 if tally.failures else 0
 
 
+def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) -> Endpoint[int, Conversation]:
+    """A call to whichever instance's turn it is, with retries, within the breaker."""
+    breaker = HystrixBreaker(
+        "book-service",
+        # Retry keeps this limit too: its error tells of every attempt, which a timer of the breaker's would cut off.
+        timeout=None,
+        error_percent=settings.breaker_error_percent,
+        sleep_window=settings.breaker_sleep,
+        max_concurrent=settings.breaker_max_concurrent,
+        request_volume=settings.breaker_volume,
+    )
+    timeout = min(settings.timeout, settings.breaker_timeout)
+    return breaker(Retry(RoundRobin(endpoints), attempts=settings.attempts, timeout=timeout))
+
+
 class Caller:
-    """Makes calls one after the other, each with a root span, a log line and a place in the tally."""
+    """Makes calls one after the other, each with a root span, a log line and a place in the tally.
+
+    Parameters:
+        books: the call, which takes its number.
+        stop: no call begins once it is set. Set here too, when the last one begins.
+        calls: how many, of all workers together; 0: until `stop` is set.
+        interval: seconds between a worker's calls.
+    """
 
     def __init__(
-        self, books: Endpoint[int, Conversation], tracer: Tracer, tally: Tally, stop: asyncio.Event, interval: float
+        self,
+        books: Endpoint[int, Conversation],
+        tracer: Tracer,
+        tally: Tally,
+        stop: asyncio.Event,
+        *,
+        calls: int = 0,
+        interval: float = 0,
     ) -> None:
         self._books = books
         self._tracer = tracer
         self._tally = tally
         self._stop = stop
+        self._calls = calls
         self._interval = interval
+        self._begun = 0
 
-    async def work(self, numbers: Iterator[int]) -> None:
-        """Make a call for each number, until told to stop."""
-        for number in numbers:
+    async def work(self) -> None:
+        """Make calls until all have begun, or told to stop."""
+        while not self._stop.is_set():
+            self._begun += 1
+            if self._begun == self._calls:
+                # Nothing is left to pause for, here or in another worker.
+                self._stop.set()
             pause = self._interval
-            if not await self._call(number):
+            if not await self._call(self._begun):
                 pause = max(pause, PAUSE_AFTER_REFUSAL)
             if pause:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._stop.wait()
-            if self._stop.is_set():
-                return
 
     async def _call(self, number: int) -> bool:
         """Make one call; False: it was refused on this side."""

@@ -25,8 +25,8 @@ from meshkit import (
     stop_signal,
     tracing,
 )
-from meshkit.cli import ADDRESS, DURATION, PEM_FILE, EtcdAccess, mesh_options, run
-from meshkit.logs import LogFormat
+from meshkit.cli import ADDRESS, DURATION, PEM_FILE, EtcdAccess, FiniteRange, mesh_options, run
+from meshkit.logs import LogFormat, LogLevel
 
 log = structlog.stdlib.get_logger("book-server")
 
@@ -52,25 +52,36 @@ class Settings:
     tls_client_ca: Path | None
     health_listen: str | None
     log_format: LogFormat
+    log_level: LogLevel
 
 
 @click.command("book-server", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
-@click.option("--listen", type=ADDRESS, default="0.0.0.0:50051", help="Where to accept calls.")
-@click.option("--advertise", type=ADDRESS, default="127.0.0.1:50051", help="Where clients reach this replica.")
-@mesh_options("/services/book/")
-@click.option("--lease-ttl", type=click.IntRange(1, 3600), default=10, help="Seconds a killed replica stays listed.")
-@click.option("--rate", type=click.FloatRange(0), default=1.0, help="Calls a second, more have to wait; 0: no limit.")
-@click.option("--burst", type=click.IntRange(1), default=1, help="Calls that need not wait after a pause.")
-@click.option("--max-list-latency", type=DURATION, default="200ms", help="Most artificial work of GetBookList.")
-@click.option("--max-info-latency", type=DURATION, default="200us", help="Most artificial work of GetBookInfo.")
-@click.option("--drain", type=DURATION, default="2s", help="From leaving etcd to refusing calls.")
-@click.option("--grace", type=DURATION, default="10s", help="For calls in flight, after that.")
-@click.option("--tls-cert", type=PEM_FILE, help="Own certificate (PEM); none: plaintext.  [read again when it changes]")
-@click.option("--tls-key", type=PEM_FILE, help="Its private key, without a passphrase.")
-@click.option("--tls-client-ca", type=PEM_FILE, help="Whose certificates clients must have; none: they need none.")
+@click.option("--listen", type=ADDRESS, default="0.0.0.0:50051", help="Address to accept calls on.")
 @click.option(
-    "--health-listen", type=ADDRESS, help="For the health service alone, always plaintext; none: no such port."
+    "--advertise", type=ADDRESS, default="127.0.0.1:50051", help="Address that clients reach this replica at."
 )
+@mesh_options("/services/book/")
+@click.option(
+    "--lease-ttl", type=click.IntRange(1, 3600), default=10, help="Seconds until a killed replica's registration ends."
+)
+@click.option("--rate", type=FiniteRange(0), default=1.0, help="Calls served a second, more have to wait; 0: no limit.")
+@click.option("--burst", type=click.IntRange(1), default=1, help="Calls served at once after a pause, whatever --rate.")
+@click.option(
+    "--max-list-latency", type=DURATION, default="200ms", help="Upper bound of GetBookList's random delay; 0s: none."
+)
+@click.option(
+    "--max-info-latency", type=DURATION, default="200us", help="Upper bound of GetBookInfo's random delay; 0s: none."
+)
+@click.option("--drain", type=DURATION, default="2s", help="How long calls are still accepted after leaving etcd.")
+@click.option("--grace", type=DURATION, default="10s", help="How long calls in flight may take after --drain.")
+@click.option(
+    "--tls-cert", type=PEM_FILE, help="Certificate to serve with (PEM), read again when it changes; none: plaintext."
+)
+@click.option("--tls-key", type=PEM_FILE, help="Private key of --tls-cert (PEM), without a passphrase.")
+@click.option(
+    "--tls-client-ca", type=PEM_FILE, help="Authorities that sign clients' certificates (PEM); none: clients need none."
+)
+@click.option("--health-listen", type=ADDRESS, help="Plaintext port for the health service alone; none: no such port.")
 def command(**flags: Any) -> int:
     """Serve books over gRPC: registered in etcd, rate-limited, traced in Zipkin.
 
@@ -78,7 +89,7 @@ def command(**flags: Any) -> int:
     losing a call.
     """
     settings = Settings(**flags)
-    configure_logging(settings.log_format)
+    configure_logging(settings.log_format, settings.log_level)
     run_async(serve(settings, _tls(settings)))
     return 0
 

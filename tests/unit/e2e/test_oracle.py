@@ -17,6 +17,7 @@ def call(**changes: Any) -> Call:
     facts: dict[str, Any] = {
         "number": 7,
         "client": "client-a",
+        "host": "10.0.0.9",
         "outcome": "ok",
         "instance": ONE,
         "attempts": 1,
@@ -125,6 +126,9 @@ def changed(which: str, kind: str | None, **changes: Any) -> Spans:
         (changed(LIST, "CLIENT", tags={"attempt": "1", "error": "CANCELLED"}), "although the call succeeded"),
         (changed("bookcaller", None, tags={"error": "no"}), "the call succeeded, its root says 'no'"),
         (changed("bookcaller", None, name="other"), "instead of bookcaller"),
+        (changed("bookcaller", None, localEndpoint={"serviceName": "book-client"}), "book-client at ? instead of"),
+        (changed(INFO, "CLIENT", localEndpoint=endpoint(ONE, "book-client")), "book-client at 10.0.0.1"),
+        (changed(LIST, "CLIENT", localEndpoint=endpoint("10.0.0.9:1", "other")), "other at 10.0.0.9 instead of"),
         (changed(INFO, "SERVER", debug=True), "marked debug"),
         (changed(INFO, "SERVER", traceId="f" * 32), "spans of other traces"),
     ],
