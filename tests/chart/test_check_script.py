@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import time
+import urllib.error
 from types import ModuleType
 from typing import Any
 
@@ -84,3 +86,29 @@ def test_a_retried_call_has_to_show_the_attempt_that_failed(check: ModuleType) -
     failed = span("6", "1", "CLIENT", "bookservice/getbookinfo", "10.244.1.6")
     failed["tags"] = {"error": "UNAVAILABLE"}
     assert list(check.flaws([*WHOLE, failed], INSTANCE, 2)) == []
+
+
+def test_a_zipkin_that_does_not_answer_yet_is_asked_again(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [urllib.error.URLError("connection refused"), TimeoutError("timed out"), [], WHOLE]
+
+    def stored(zipkin: str, trace_id: str) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(check, "stored", stored)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    call = {"trace_id": "a", "instance": INSTANCE, "attempts": 1}
+    check.see_trace("http://zipkin:9411", call, time.monotonic() + 60)
+    assert answers == []
+
+
+def test_a_zipkin_that_never_answers_is_named(check: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stored(zipkin: str, trace_id: str) -> Any:
+        raise urllib.error.URLError("connection refused")
+
+    monkeypatch.setattr(check, "stored", stored)
+    call = {"trace_id": "a", "instance": INSTANCE, "attempts": 1}
+    with pytest.raises(SystemExit, match=r"http://zipkin:9411: .*connection refused"):
+        check.see_trace("http://zipkin:9411", call, 0.0)

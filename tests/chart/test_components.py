@@ -86,6 +86,8 @@ def test_autoscaling_leaves_the_number_of_replicas_to_the_autoscaler(default: Re
     spec = scaled.one("HorizontalPodAutoscaler", "server")["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 7)
     assert spec["scaleTargetRef"]["name"] == scaled.one("Deployment", "server")["metadata"]["name"]
+    with pytest.raises(RenderError, match="minReplicas is 20, above maxReplicas of 10"):
+        render({"server.autoscaling": {"enabled": True, "minReplicas": 20}})
 
 
 def test_disruptions_take_one_server_at_a_time_unless_switched_off(default: Rendered) -> None:
@@ -93,6 +95,23 @@ def test_disruptions_take_one_server_at_a_time_unless_switched_off(default: Rend
     assert budget["maxUnavailable"] == 1
     assert budget["selector"] == default.one("Deployment", "server")["spec"]["selector"]
     assert render({"server.podDisruptionBudget.enabled": False}).of_kind("PodDisruptionBudget") == []
+
+
+@pytest.mark.parametrize("mode", ["deployment", "job"])
+def test_a_clients_calls_in_flight_may_end_within_the_time_that_the_values_give(mode: str) -> None:
+    rendered = render({"client.mode": mode, "client.terminationGracePeriodSeconds": 95, "client.timeout": "90s"})
+    assert rendered.pods()["client"]["spec"]["terminationGracePeriodSeconds"] == 95
+
+
+def test_what_makes_a_few_calls_and_ends_does_not_pause_between_them(default: Rendered) -> None:
+    (wait,) = default.pods()["client"]["spec"]["initContainers"]
+    assert "--interval=0s" in wait["args"]
+    assert '"--interval=0s"' in default.one("ConfigMap", "test")["data"]["check.py"]
+
+
+def test_a_release_whose_name_is_a_number_has_labels_that_are_text() -> None:
+    labels = render(release="123").one("Deployment", "server")["metadata"]["labels"]
+    assert labels["app.kubernetes.io/instance"] == "123"
 
 
 def test_the_client_calls_for_ever_as_a_deployment(default: Rendered) -> None:
@@ -221,6 +240,8 @@ def test_zipkin_can_have_a_fixed_node_port(default: Rendered) -> None:
     assert default.one("Service", "zipkin")["spec"]["type"] == "ClusterIP"
     spec = render({"zipkin.service": {"type": "NodePort", "nodePort": 30411}}).one("Service", "zipkin")["spec"]
     assert (spec["type"], spec["ports"][0]["nodePort"]) == ("NodePort", 30411)
+    inside = render({"zipkin.service.nodePort": 30411}).one("Service", "zipkin")["spec"]
+    assert "nodePort" not in inside["ports"][0], "Kubernetes refuses one in a ClusterIP Service"
 
 
 def test_the_test_pod_is_the_only_hook_of_helm_test_so_that_its_logs_can_be_asked_for(default: Rendered) -> None:

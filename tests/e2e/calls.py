@@ -11,10 +11,11 @@ __all__ = ["Call", "Pick", "calls_in", "entries_in", "missing_numbers", "picks_i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call; times in seconds since 1970, duration in seconds."""
+    """One call; times in seconds since 1970, duration in seconds; `host` is the client's IP address."""
 
     number: int
     client: str
+    host: str
     outcome: str
     instance: str
     attempts: int
@@ -61,8 +62,8 @@ def entries_in(lines: Iterable[str]) -> list[dict[str, Any]]:
     return entries
 
 
-def calls_in(lines: Iterable[str], client: str) -> list[Call]:
-    """The calls of one client's log, in its order."""
+def calls_in(lines: Iterable[str], client: str, host: str) -> list[Call]:
+    """The calls of the log of one client, whose IP address is `host`, in its order."""
     calls = []
     for entry in entries_in(lines):
         if entry["event"] == "call":
@@ -71,6 +72,7 @@ def calls_in(lines: Iterable[str], client: str) -> list[Call]:
                 Call(
                     number=entry["call"],
                     client=client,
+                    host=host,
                     outcome=entry["outcome"],
                     instance=entry["instance"],
                     attempts=entry["attempts"],

@@ -62,9 +62,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Leave a bundle while everything is still there, and say where."""
     try:
         return (yield)
-    except Exception as error:
+    # What pytest itself raises, when a test takes too long for one, is no Exception.
+    except (Exception, pytest.fail.Exception) as error:
         mesh = getattr(item, "funcargs", {}).get("mesh")
-        if mesh is not None and not isinstance(error, pytest.skip.Exception):
+        if mesh is not None:
             save_bundle(mesh, mesh.record.folder)
             error.add_note(f"logs, events, etcd, traces and more: {os.path.relpath(mesh.record.folder)}/")
         raise

@@ -61,7 +61,7 @@ def left_in_order(mesh: Mesh, replicas: Sequence[Replica]) -> None:
         if replica.last_call is not None and replica.deregistered is not None
     ]
     drain = mesh.drain
-    mesh.record.figure("last call after the key's end", f"{max(0, *last):.2f} s", f"{drain:g} s")
+    mesh.record.figure("last call after the key's end", f"{max([0.0, *last]):.2f} s", f"{drain:g} s")
     assert not (wrong := untimely_departures(replicas, drain=drain)), "\n".join(wrong)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
+import yaml
+
 from tests.e2e.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
-from tests.e2e.cluster import ROOT, Cluster
+from tests.e2e.cluster import ROOT, Cluster, CommandError
 from tests.e2e.oracle import Excuse, Verdict
 from tests.e2e.podlogs import LogReader
 from tests.e2e.pods import PodLife, Pods
@@ -33,6 +35,7 @@ VALUES: Mapping[str, Any] = {
         "interval": "60ms",
         "timeout": "45s",
         "breaker": {"timeout": "45s"},
+        "terminationGracePeriodSeconds": 55,
     },
 }
 READY_WITHIN = 120.0
@@ -103,6 +106,14 @@ class Mesh:
             files += ["-f", extra]
         self.helm("upgrade", "--install", self.release, str(CHART), *files, stdin=json.dumps(self.values))
 
+    def upgraded(self, **changes: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+        """What an upgrade with these values would apply, by kind and name; it is not done."""
+        values = json.dumps(_merged(self.values, changes))
+        flags = ("--dry-run=server", "-o", "json", "-f", "-")
+        release = json.loads(self.helm("upgrade", self.release, str(CHART), *flags, stdin=values))
+        manifests = [found for found in yaml.safe_load_all(release["manifest"]) if found]
+        return {(found["kind"], found["metadata"]["name"]): found for found in manifests}
+
     def install(self, *, replicas: int = 3, traffic: bool = True, **values: Mapping[str, Any]) -> None:
         """Install it, with these values too, and wait until all of it is ready; then start the calls.
 
@@ -153,7 +164,7 @@ class Mesh:
         for reader in readers:
             until(partial(_ended, reader), within=60, what=f"the end of {reader.pod}'s log")
         for reader in readers:
-            calls = calls_in(reader.texts, reader.pod)
+            calls = calls_in(reader.texts, reader.pod, "")
             (summary,) = summaries_in(reader.texts)
             assert missing_numbers(calls) == [], f"{reader.pod}: calls without a line in its log"
             assert (len(calls), sum(not call.ok for call in calls)) == (summary["calls"], summary["failures"])
@@ -169,12 +180,13 @@ class Mesh:
     def calls(self) -> list[Call]:
         """All calls that have ended so far."""
         calls: list[Call] = []
-        for reader in self._client_logs():
-            seen, parsed = self._parsed.get(reader.pod, (0, []))
-            texts = reader.texts
-            parsed += calls_in(texts[seen:], reader.pod)
-            self._parsed[reader.pod] = (len(texts), parsed)
-            calls += parsed
+        for pod in self.pods.of("client"):
+            for reader in self.pods.logs_of(pod):
+                seen, parsed = self._parsed.get(reader.pod, (0, []))
+                texts = reader.texts
+                parsed += calls_in(texts[seen:], reader.pod, pod.ip)
+                self._parsed[reader.pod] = (len(texts), parsed)
+                calls += parsed
         return calls
 
     def picks(self) -> list[Pick]:
@@ -243,6 +255,19 @@ class Mesh:
             return time.time() - began
 
         return until(probe, within=within, what=what, every=0.05)
+
+    def wait_in_etcd(self, instances: set[str], *, within: float) -> None:
+        """Wait until etcd itself, asked anew each time, has these instances and no others."""
+
+        def probe() -> None:
+            try:
+                present = self.registry.instances()
+            except CommandError as error:
+                raise NotYetError(str(error)) from error
+            if present != instances:
+                raise NotYetError(f"{sorted(present)}")
+
+        until(probe, within=within, what=f"{sorted(instances)} in etcd", every=0.05)
 
     def instances(self) -> set[str]:
         """The addresses of the servers that are Ready."""

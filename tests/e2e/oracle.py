@@ -133,6 +133,7 @@ def problems(call: Call, spans: Sequence[Span], excuses: Sequence[Excuse] = ()) 
     if strangers:
         found.append(f"spans that belong to nothing: {_names(strangers)}")
     found += [f"{_name(span)} CLIENT is not a child of the root" for span in clients if span["parentId"] != root["id"]]
+    found += _places(call, [root, *clients])
     found += _attempts(call, clients)
     found += _pairs(clients, servers, excuses)
     return found
@@ -156,13 +157,20 @@ def _identity(call: Call, spans: Sequence[Span]) -> list[str]:
 
 def _root(call: Call, root: Span) -> list[str]:
     found = []
-    if _name(root) != ROOT or "kind" in root or _service(root) != CLIENT_SERVICE:
-        found.append(f"the root is {_service(root)} {_name(root)} {root.get('kind', '')} instead of {ROOT}")
+    if _name(root) != ROOT or "kind" in root:
+        found.append(f"the root is {_name(root)} {root.get('kind', '')} instead of {ROOT}")
     if call.ok and "error" in _tags(root):
         found.append(f"the call succeeded, its root says {_tags(root)['error']!r}")
     if not call.ok and "error" not in _tags(root):
         found.append("the call failed, its root does not say so")
     return found
+
+
+def _places(call: Call, spans: Sequence[Span]) -> list[str]:
+    """The spans that the client has made say that it has."""
+    places = {f"{_service(span)} at {_host(span.get('localEndpoint'))}" for span in spans}
+    expected = f"{CLIENT_SERVICE} at {call.host}"
+    return [f"the client's spans come from {_listed(places)} instead of {expected}"] if places != {expected} else []
 
 
 def _attempts(call: Call, clients: Sequence[Span]) -> list[str]:
@@ -244,8 +252,12 @@ def _excused(client: Span, excuses: Sequence[Excuse]) -> bool:
 def _address(endpoint: Mapping[str, Any] | None) -> str:
     if not endpoint:
         return "nowhere"
-    host = endpoint.get("ipv4") or (f"[{endpoint['ipv6']}]" if "ipv6" in endpoint else "?")
-    return f"{host}:{endpoint.get('port', '?')}"
+    return f"{_host(endpoint)}:{endpoint.get('port', '?')}"
+
+
+def _host(endpoint: Mapping[str, Any] | None) -> str:
+    endpoint = endpoint or {}
+    return str(endpoint.get("ipv4") or (f"[{endpoint['ipv6']}]" if "ipv6" in endpoint else "?"))
 
 
 def _service(span: Span) -> str:

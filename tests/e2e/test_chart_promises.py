@@ -1,14 +1,17 @@
 """What the chart promises in words."""
 
+import json
 import signal
 import subprocess
 import threading
 from collections import Counter
 from typing import Any
 
+import pytest
 import requests
 
 from localmesh.ports import free_port
+from tests.e2e.cluster import CommandError
 from tests.e2e.expectations import all_succeeded
 from tests.e2e.mesh import Mesh
 from tests.e2e.notes import commands_in
@@ -23,12 +26,15 @@ def test_every_command_of_the_notes_works(mesh: Mesh) -> None:
     notes = mesh.helm("get", "notes", mesh.release)
     commands = commands_in(notes)
     assert len(commands) >= 5, notes
+    # The commands reuse the release's values: they have to know of the client.
+    mesh.apply()
     for command in commands:
         mesh.mark(command[command.index(mesh.namespace) + 1] if mesh.namespace in command else command[0])
         if "port-forward" in command:
             _forwards(mesh, command)
         else:
             mesh.cluster.run(*command, within=150)
+    mesh.wait_calls(50)
     programs = Counter(command[0] for command in commands)
     mesh.record.figure("commands of the notes", ", ".join(f"{n} {name}" for name, n in sorted(programs.items())))
     calls = mesh.stop_traffic()
@@ -52,6 +58,33 @@ def test_uninstall_leaves_nothing(mesh: Mesh) -> None:
     until(nothing_left, within=60, what="an empty namespace", every=1)
     codes = {pod.name: pod.exit_codes for pod in mesh.pods.all if pod.component in ("server", "client")}
     assert not any(code for found in codes.values() for code in found), codes
+
+
+def test_an_upgrade_keeps_what_a_running_release_depends_on(mesh: Mesh) -> None:
+    mesh.install(replicas=1, traffic=False, tls={"enabled": True})
+    etcd, server = ("StatefulSet", f"{mesh.fullname}-etcd"), ("Deployment", f"{mesh.fullname}-server")
+    secrets = [("Secret", f"{mesh.fullname}-{component}-tls") for component in ("server", "client", "etcd")]
+    there = json.loads(mesh.cluster.kubectl(mesh.namespace, "get", "secrets", "-o", "json"))["items"]
+    files = {("Secret", secret["metadata"]["name"]): secret["data"] for secret in there}
+
+    kept = mesh.upgraded()
+    assert [kept[secret]["data"] for secret in secrets] == [files[secret] for secret in secrets]
+    (pod,) = mesh.living("etcd")
+    annotations = pod.latest["metadata"]["annotations"]
+    assert kept[etcd]["spec"]["template"]["metadata"]["annotations"].items() <= annotations.items()
+
+    # Another name in the servers' certificate: all are made anew, and etcd's pod with them, which trusts the authority.
+    renamed = mesh.upgraded(tls={"serverName": "books"})
+    assert not any(renamed[secret]["data"] == files[secret] for secret in secrets)
+    template = renamed[etcd]["spec"]["template"]
+    assert not template["metadata"]["annotations"].items() <= annotations.items()
+
+    scaled = mesh.upgraded(server={"autoscaling": {"enabled": True, "minReplicas": 1}})
+    assert scaled[server]["spec"]["replicas"] == 1
+    assert mesh.upgraded(server={"autoscaling": {"enabled": True}})[server]["spec"]["replicas"] == 2, "minReplicas"
+
+    with pytest.raises(CommandError, match=r"etcd\.replicas is 1 and cannot become 3 by an upgrade"):
+        mesh.upgraded(etcd={"replicas": 3, "persistence": {"enabled": True}})
 
 
 def _objects(mesh: Mesh) -> set[str]:

@@ -47,6 +47,7 @@ def test_a_killed_pod_costs_the_calls_in_flight_a_retry(mesh: Mesh) -> None:
     mesh.wait_calls(100)
     victim = mesh.living("server")[0]
     instance = f"{victim.ip}:50051"
+    mesh.wait_registered(lambda present: instance in present, f"{instance}'s key", within=10)
     before = time.time()
     mesh.cluster.kill(victim.latest)
     # Reaching the node takes a while: it died at some moment between the two.
@@ -54,7 +55,9 @@ def test_a_killed_pod_costs_the_calls_in_flight_a_retry(mesh: Mesh) -> None:
     # Otherwise its process would be started again, at the same address.
     mesh.cluster.core.delete_namespaced_pod(victim.name, mesh.namespace, grace_period_seconds=0)
     mesh.wait_registered(lambda present: instance not in present, f"the end of {instance}'s key", within=LEASE_TTL + 10)
-    gone_after = (mesh.registry.gone_at(instance) or 0) - killed
+    gone = mesh.registry.gone_at(instance)
+    assert gone is not None
+    gone_after = gone - killed
     mesh.mark("its key is gone", "recovery")
     mesh.wait_ready("server", 3)
     mesh.wait_calls(100)

@@ -20,7 +20,11 @@ METHODS = ["bookservice/getbookinfo", "bookservice/getbooklist"]
 
 
 def stored(zipkin: str, trace_id: str) -> list[Span]:
-    """A call's spans as Zipkin's API gives them; [] while it has none."""
+    """A call's spans as Zipkin's API gives them; [] while it has none.
+
+    Raises:
+        OSError: Zipkin does not answer, perhaps not yet.
+    """
     try:
         with urllib.request.urlopen(f"{zipkin}/api/v2/trace/{trace_id}", timeout=10) as answer:
             spans: list[Span] = json.load(answer)
@@ -76,7 +80,8 @@ def make_calls(number: int) -> list[dict[str, Any]]:
     Raises:
         SystemExit: a call failed.
     """
-    command = ["/venv/bin/book-client", "--log-format=json", f"--calls={number}", f"--timeout={PATIENCE}s"]
+    flags = [f"--calls={number}", "--interval=0s", f"--timeout={PATIENCE}s", "--log-format=json"]
+    command = ["/venv/bin/book-client", *flags]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, flush=True)
     entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -84,6 +89,27 @@ def make_calls(number: int) -> list[dict[str, Any]]:
     if done.returncode != 0 or len(calls) != number:
         sys.exit(f"book-client ended with status {done.returncode} after {len(calls)} of {number} calls")
     return calls
+
+
+def see_trace(zipkin: str, call: dict[str, Any], give_up: float) -> None:
+    """Wait until a call's trace is whole.
+
+    Raises:
+        SystemExit: it is not when `time.monotonic()` is `give_up`.
+    """
+    spans: list[Span] = []
+    while True:
+        try:
+            spans = stored(zipkin, call["trace_id"])
+            wrong = list(flaws(spans, call["instance"], call["attempts"]))
+        except OSError as error:
+            wrong = [f"{zipkin}: {error}"]
+        if not wrong:
+            return
+        if time.monotonic() > give_up:
+            print(*wrong, json.dumps(spans, indent=1), sep="\n")
+            sys.exit(f"trace {call['trace_id']} is not whole after {PATIENCE} s: {wrong[0]}")
+        time.sleep(0.5)
 
 
 def main() -> None:
@@ -97,11 +123,7 @@ def main() -> None:
     zipkin = collector.partition("/api/")[0]
     give_up = time.monotonic() + PATIENCE
     for call in calls:
-        while wrong := list(flaws(spans := stored(zipkin, call["trace_id"]), call["instance"], call["attempts"])):
-            if time.monotonic() > give_up:
-                print(*wrong, json.dumps(spans, indent=1), sep="\n")
-                sys.exit(f"trace {call['trace_id']} is not whole after {PATIENCE} s: {wrong[0]}")
-            time.sleep(0.5)
+        see_trace(zipkin, call, give_up)
     print(f"{len(calls)} calls succeeded, by {instances}, and each has a whole trace")
 
 

@@ -4,6 +4,7 @@
 {{ include "bookmesh.etcdEnv" (list . "BOOK_CLIENT") }}
 - {name: BOOK_CLIENT_ZIPKIN, value: {{ include "bookmesh.zipkinUrl" . | quote }}}
 - {name: BOOK_CLIENT_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
+- {name: BOOK_CLIENT_LOG_LEVEL, value: {{ .Values.logLevel | quote }}}
 {{- with .Values.client }}
 - {name: BOOK_CLIENT_INTERVAL, value: {{ .interval | quote }}}
 - {name: BOOK_CLIENT_CONCURRENCY, value: {{ .concurrency | int | quote }}}
@@ -32,7 +33,7 @@ name: wait-for-servers
 image: {{ include "bookmesh.image" (list . .Values.client.image) }}
 imagePullPolicy: {{ .Values.client.image.pullPolicy }}
 securityContext: {{- include "bookmesh.containerSecurity" . | nindent 2 }}
-args: ["--calls=1", "--timeout=300s", "--breaker-timeout=300s"]
+args: ["--calls=1", "--interval=0s", "--timeout=300s", "--breaker-timeout=300s"]
 env: {{- include "bookmesh.clientEnv" . | nindent 2 }}
   {{- with .Values.client.extraEnv }}
   {{- toYaml . | nindent 2 }}
