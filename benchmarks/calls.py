@@ -89,9 +89,11 @@ def _ratios(samples: dict[tuple[int, str], list[dict[str, float]]]) -> list[dict
     """What the aims are about: ratios at 16 in flight, taken round by round."""
     wanted = (
         ("calls/s, (d) of (a)", "calls_per_s", "d", "a", "at least 0.5, aim 0.65"),
+        ("calls/s, (d) of (u)", "calls_per_s", "d", "u", "none"),
         ("calls/s, (d) of (b)", "calls_per_s", "d", "b", "at least 2"),
         ("calls/s, (d) of (e)", "calls_per_s", "d", "e", "at least 2"),
         ("calls/s, (c) of (a)", "calls_per_s", "c", "a", "at least 0.85"),
+        ("calls/s, (c) of (u)", "calls_per_s", "c", "u", "none"),
         ("p99, (d) of (a)", "p99_us", "d", "a", "at most 2.5"),
     )
     found = []

@@ -66,7 +66,7 @@ def retrying(picks: Balancer[int, object]) -> Call:
 
 def guarded(books: Call) -> Call:
     """Calls through a breaker of their own, as book-client's go."""
-    return HystrixBreaker("books", timeout=30, max_concurrent=1000)(books)
+    return HystrixBreaker("books", timeout=None, max_concurrent=1000)(books)
 
 
 def traced(books: Call, tracer: Tracer) -> Call:

@@ -115,11 +115,11 @@ def _calls(calls: dict[str, Any], in_flight: int) -> Table:
         for cell in sorted(calls["cells"], key=lambda cell: str(cell["key"]))
         if cell["in_flight"] == in_flight
     ]
-    head = ("", "calls/s", "spread", "of (a)", "p50 ms", "p99 ms", "client µs", "servers µs", "Zipkin µs", "MB", "MB")
+    timings = ("calls/s", "spread", "of (a)", "p50 ms", "p99 ms", "client µs", "servers µs", "Zipkin µs")
+    head = ("", *timings, "client MB", "server MB")
     rounds, seconds, servers = calls["rounds"], calls["seconds"], calls["servers"]
     return Table(
-        f"{in_flight} in flight: medians of {rounds} rounds of {seconds:g} s, {servers} server(s)"
-        " (CPU a call; memory of client and server)",
+        f"{in_flight} in flight: medians of {rounds} rounds of {seconds:g} s, {servers} servers (µs: CPU per call)",
         head,
         rows,
     )
