@@ -28,7 +28,7 @@ def demo(replicas: int, calls: int, rate: float | None, stay: bool | None) -> No
 
 @main.command()
 @click.option("--seed", type=int, help="Of the random faults.  [default: another one each time]", show_default=False)
-@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, help="How long.")
+@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10.0, help="How long.")
 def soak(seed: int | None, minutes: float) -> None:
     """Call for minutes while replicas, etcd, Zipkin and the network fail at random, and account for every call."""
     sys.exit(run_soak(seed, minutes))
