@@ -61,7 +61,8 @@ def test_uninstall_leaves_nothing(mesh: Mesh) -> None:
 
 
 def test_an_upgrade_keeps_what_a_running_release_depends_on(mesh: Mesh) -> None:
-    mesh.install(replicas=1, traffic=False, tls={"enabled": True})
+    mesh.apply(server={"replicas": 1}, client={"mode": "off"}, zipkin={"enabled": False}, tls={"enabled": True})
+    mesh.wait_ready("etcd", 1)
     etcd, server = ("StatefulSet", f"{mesh.fullname}-etcd"), ("Deployment", f"{mesh.fullname}-server")
     secrets = [("Secret", f"{mesh.fullname}-{component}-tls") for component in ("server", "client", "etcd")]
     there = json.loads(mesh.cluster.kubectl(mesh.namespace, "get", "secrets", "-o", "json"))["items"]
