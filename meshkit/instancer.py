@@ -14,6 +14,7 @@ from typing import Self
 import structlog
 
 from meshkit.address import parse_address
+from meshkit.background import end_task
 from meshkit.backoff import Backoff, Streak
 from meshkit.errors import EtcdError
 from meshkit.etcd.port import Etcd, KeyValue
@@ -97,9 +98,7 @@ class Instancer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            # Nothing but its cancellation ends it; that of whoever waits here is not swallowed with it.
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_task(self._task)
             self._task = None
         self._cancel_invalidation()
         self._forget_kept()

@@ -11,6 +11,7 @@ from typing import Self
 
 import structlog
 
+from meshkit.background import end_task
 from meshkit.backoff import Backoff, Streak
 from meshkit.errors import EtcdError, LeaseLostError
 from meshkit.etcd.port import Etcd, KeyValue, Lease
@@ -96,11 +97,7 @@ class Registrar:
         if self._task is None:
             return False
         task, self._task = self._task, None
-        task.cancel()
-        # Its end is no reason to swallow a cancellation of whoever waits here.
-        (outcome,) = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            raise outcome
+        await end_task(task)
         self._registered.clear()
         if await self._leave():
             log.info("deregistered", key=self.key)

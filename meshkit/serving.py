@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 
 from meshkit import health
 from meshkit.address import parse_address
+from meshkit.background import end_task
 from meshkit.registrar import Registrar
 from meshkit.tls import ServerTls
 
@@ -138,11 +139,7 @@ async def _ready_once_registered(
     try:
         yield
     finally:
-        readiness.cancel()
-        # Its end is no reason to swallow a cancellation of whoever waits here.
-        (outcome,) = await asyncio.gather(readiness, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            raise outcome
+        await end_task(readiness)
 
 
 @contextlib.contextmanager

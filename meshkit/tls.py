@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from meshkit.background import end_task
 from meshkit.pem import Pem, PemFiles, PemWatch
 
 __all__ = ["ClientTls", "ServerTls"]
@@ -53,11 +54,7 @@ class ClientTls:
         try:
             yield
         finally:
-            task.cancel()
-            # Its end is no reason to swallow a cancellation of whoever waits here.
-            (outcome,) = await asyncio.gather(task, return_exceptions=True)
-            if isinstance(outcome, Exception):
-                raise outcome
+            await end_task(task)
 
 
 class ServerTls:

@@ -164,7 +164,7 @@ class Mesh:
         for reader in readers:
             until(partial(_ended, reader), within=60, what=f"the end of {reader.pod}'s log")
         for reader in readers:
-            calls = calls_in(reader.texts, reader.pod, "")
+            calls = [call for call in self.calls() if call.client == reader.pod]
             (summary,) = summaries_in(reader.texts)
             assert missing_numbers(calls) == [], f"{reader.pod}: calls without a line in its log"
             assert (len(calls), sum(not call.ok for call in calls)) == (summary["calls"], summary["failures"])

@@ -1,0 +1,21 @@
+"""Tasks in the background, whose owners end them."""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["end_task"]
+
+
+async def end_task(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has ended.
+
+    Not `suppress(CancelledError)` around an `await`, which swallows a cancellation of whoever waits here as well.
+
+    Raises:
+        Exception: the one that the task had failed with, if it had.
+    """
+    task.cancel()
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        raise outcome
