@@ -64,6 +64,10 @@ e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every tra
 e2e-mutations: setup ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
 	@$(BIN)/python -m tests.e2e.mutations $(MUTANTS)
 
+.PHONY: golden
+golden: setup ## write tests/golden anew: flags, messages, headers, keys, spans, log lines as they are now
+	@GOLDEN=renew $(BIN)/python -m pytest -q tests/unit/test_flags_contract.py tests/unit/test_wire.py tests/unit/test_log_events.py tests/integration/test_contracts.py
+
 .PHONY: lint
 lint: venv ## style and likely mistakes (ruff), formatting included
 	@$(BIN)/ruff check .

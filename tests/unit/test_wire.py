@@ -1,9 +1,13 @@
 """Bytes as a stock go-kit client or server would send them."""
 
 import pytest
-from book_pb2 import BookInfo, BookInfoParams, BookList, BookListParams
+from book_pb2 import DESCRIPTOR, BookInfo, BookInfoParams, BookList, BookListParams
 from book_pb2_grpc import BookServiceStub
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+
+from tests.support.golden import check_golden
 
 VECTORS: list[tuple[Message, str]] = [
     (BookInfoParams(book_id=1), "0801"),
@@ -36,3 +40,7 @@ def test_full_method_names_have_no_package() -> None:
 
     BookServiceStub(Channel())
     assert methods == ["/BookService/GetBookInfo", "/BookService/GetBookList"]
+
+
+def test_methods_and_fields_are_those_of_the_contract() -> None:
+    check_golden("proto", MessageToDict(FileDescriptorProto.FromString(DESCRIPTOR.serialized_pb)))
