@@ -20,7 +20,9 @@ GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
 VENV_STAMP := .venv/.ready
 TOOLS_STAMP := .tools/.ready
 VENV_SOURCES := Makefile pyproject.toml requirements/build.lock requirements/dev.lock
-TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*/*.py toolchain/*/go.*))
+TOOLS_SOURCES := requirements/java.lock $(sort $(wildcard toolchain/*.py toolchain/*.toml toolchain/sources/*.py toolchain/modules/*/go.*))
+# What a stamp speaks for has to be there, too: a program of 0 bytes or one that cannot be run is none.
+program = [ -s $(1) ] && [ -x $(1) ]
 stamp = { "$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))" --version; pwd; sha256sum $(1) 2>/dev/null || shasum -a 256 $(1); }
 
 ##@ Run
@@ -164,7 +166,7 @@ help: ## show this
 
 .PHONY: venv
 venv:
-	@$(call stamp,$(VENV_SOURCES)) 2>&1 | cmp -s - $(VENV_STAMP) && [ -x $(BIN)/book-server ] || { \
+	@$(call stamp,$(VENV_SOURCES)) 2>&1 | cmp -s - $(VENV_STAMP) && $(call program,$(BIN)/python) && $(call program,$(BIN)/book-server) || { \
 		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$("$(PYTHON)" --version 2>&1): choose one with 'make PYTHON=python3.12 setup'" >&2; exit 1; }; \
 		echo "setting up .venv with $$("$(PYTHON)" --version) (about half a minute)" >&2; \
 		rm -rf .venv; \
@@ -177,7 +179,7 @@ venv:
 
 .PHONY: tools
 tools: venv
-	@$(call stamp,$(TOOLS_SOURCES)) 2>&1 | cmp -s - $(TOOLS_STAMP) && [ -x .tools/bin/etcd ] && [ -f .tools/zipkin.jar ] && [ -x .tools/bin/java ] || { \
+	@$(call stamp,$(TOOLS_SOURCES)) 2>&1 | cmp -s - $(TOOLS_STAMP) && $(call program,.tools/bin/etcd) && $(call program,.tools/bin/java) && [ -s .tools/zipkin.jar ] || { \
 		echo "setting up .tools" >&2; \
 		$(BIN)/python -m toolchain; \
 		$(call stamp,$(TOOLS_SOURCES)) > $(TOOLS_STAMP) 2>&1; \
@@ -194,7 +196,7 @@ $(BENCH_ENV)/.ready: requirements/bench.lock | venv
 	@$(BENCH_ENV)/bin/python $(PIP) --require-hashes -r $<
 	@touch $@
 
-$(LOCK_ENV)/.ready: requirements/lock.in | venv
+$(LOCK_ENV)/.ready: requirements/resolver.in | venv
 	@echo "setting up the resolver (some seconds)" >&2; rm -rf $(LOCK_ENV); $(BIN)/python -m venv $(LOCK_ENV)
 	@$(LOCK_ENV)/bin/python $(PIP) -r $<
 	@touch $@

@@ -30,7 +30,7 @@ def install(tool: Tool, folder: Path, cache: Cache, progress: Progress) -> str:
         What is installed and where it comes from, for the user.
 
     Raises:
-        ToolchainError: no source delivers, or a checksum differs.
+        ToolchainError: no source delivers, a checksum differs, or the cache cannot be used.
     """
     reasons = []
     if tool.on_path is not None:
@@ -52,8 +52,11 @@ def _cached(tool: Tool, cache: Cache, progress: Progress, reasons: list[str]) ->
     key = tool.key
     entry = cache.folder(key)
     with cache.locked(key, on_wait=lambda: progress.step(f"waiting for another set-up that fetches {tool.name}")):
-        if all((entry / inside).is_file() for inside in tool.files.values()):
+        flaw = cache.flaw(key)
+        if flaw is None:
             return entry
+        if entry.exists():
+            progress.step(f"{entry} is not used: {flaw}")
         for source in tool.sources:
             try:
                 with cache.filling(key) as partial:

