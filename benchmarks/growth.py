@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.micro import nothing
 from localmesh.components import Etcd
-from meshkit import Endpoint, Endpointer, EtcdClient, InstanceChange, Instancer, RoundRobin
+from meshkit import Endpoint, Endpointer, EtcdClient, Instancer, RoundRobin
+from meshkit.discovery import InstanceChange
 
 __all__ = ["growth"]
 

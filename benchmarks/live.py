@@ -29,18 +29,9 @@ from opentelemetry.trace import Tracer
 from benchmarks.bare import bare_call
 from benchmarks.load import Call
 from benchmarks.ours import book_info_over, guarded, retrying, traced
-from meshkit import (
-    Endpointer,
-    InstanceChange,
-    MiddlewareInterceptor,
-    Observer,
-    RoundRobin,
-    TracingServerInterceptor,
-    channel_factory,
-    run_async,
-    tracer_provider,
-)
-from meshkit.tracing import zipkin_exporter
+from meshkit import Endpointer, MiddlewareInterceptor, RoundRobin, TracingServerInterceptor, channel_factory, run_async
+from meshkit.discovery import InstanceChange, Observer
+from meshkit.tracing import tracer_provider, zipkin_exporter
 
 __all__ = ["live"]
 

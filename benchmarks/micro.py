@@ -19,16 +19,15 @@ from meshkit import (
     DelayingLimiter,
     EtcdClient,
     HystrixBreaker,
-    InstanceEndpoint,
     MiddlewareInterceptor,
     Registrar,
     Retry,
     RoundRobin,
     TokenBucket,
     TracingServerInterceptor,
-    tracer_provider,
 )
-from meshkit.tracing import SpanEncoder, TracedChannel, b3_sampler
+from meshkit.client import InstanceEndpoint, TracedChannel
+from meshkit.tracing import SpanEncoder, b3_sampler, tracer_provider
 from meshkit.tracing.b3 import extracted, headers_of
 
 __all__ = ["Instances", "micro", "nothing"]
@@ -202,7 +201,7 @@ async def _registering(run_dir: Path) -> list[float]:
     async with Etcd(run_dir / "registering") as etcd, EtcdClient([etcd.address]) as client:
         for number in range(20):
             address = f"127.0.0.1:{number + 1}"
-            registrar = Registrar(client, key=f"/services/bench/{address}", value=address)
+            registrar = Registrar(client, "/services/bench/", address)
             start = time.perf_counter()
             async with registrar:
                 await registrar.wait_registered()

@@ -17,7 +17,6 @@ from opentelemetry.trace import Tracer
 
 from benchmarks.load import Call, Spans, serve_commands
 from meshkit import (
-    Balancer,
     Endpoint,
     Endpointer,
     EtcdClient,
@@ -27,12 +26,12 @@ from meshkit import (
     RoundRobin,
     channel_factory,
     configure_logging,
-    remaining,
     root_span,
     run_async,
-    tracer_provider,
 )
-from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
+from meshkit.client import Balancer
+from meshkit.deadline import remaining
+from meshkit.tracing import ResendingSpanProcessor, tracer_provider, zipkin_exporter
 
 
 class OurSpans(Spans):

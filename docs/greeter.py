@@ -6,6 +6,7 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 import meshkit as mesh
+from meshkit.deadline import remaining
 
 ETCD, ZIPKIN = "127.0.0.1:2379", "http://127.0.0.1:9411/api/v2/spans"
 PREFIX, SERVICE = "/services/greeter/", "Greeter"
@@ -24,20 +25,23 @@ def add_greeter(server):
 async def serve(address: str) -> None:
     limiter = mesh.DelayingLimiter(mesh.TokenBucket(rate=100, burst=10))
     with mesh.stop_signal() as stop:
-        async with mesh.tracing("greeter", address=address, zipkin=ZIPKIN) as tracer, mesh.EtcdClient([ETCD]) as etcd:
-            registrar = mesh.Registrar(etcd, key=PREFIX + address, value=address)
+        async with (
+            mesh.open_tracer("greeter", address=address, zipkin=ZIPKIN) as tracer,
+            mesh.EtcdClient([ETCD]) as etcd,
+        ):
+            registrar = mesh.Registrar(etcd, PREFIX, address)
             guards = [mesh.TracingServerInterceptor(tracer, [SERVICE]), mesh.MiddlewareInterceptor(limiter, [SERVICE])]
-            async with mesh.serving(add_greeter, [SERVICE], listen=address, registrar=registrar, interceptors=guards):
+            async with mesh.serve(add_greeter, [SERVICE], listen=address, registrar=registrar, interceptors=guards):
                 await stop.wait()
 
 
 async def call(times: int) -> None:
     def greeting_over(channel, instance: str):
         greet = channel.unary_unary("/Greeter/Greet", StringValue.SerializeToString, StringValue.FromString)
-        return lambda name: greet(StringValue(value=name), timeout=mesh.remaining())
+        return lambda name: greet(StringValue(value=name), timeout=remaining())
 
     async with (
-        mesh.tracing("greeter-client", zipkin=ZIPKIN) as tracer,
+        mesh.open_tracer("greeter-client", zipkin=ZIPKIN) as tracer,
         mesh.EtcdClient([ETCD]) as etcd,
         mesh.Instancer(etcd, PREFIX) as instancer,
         mesh.Endpointer(instancer, mesh.channel_factory(greeting_over, tracer)) as endpointer,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from typing import Any
 
-__all__ = ["end_task"]
+__all__ = ["end_task", "end_tasks"]
 
 
 async def end_task(task: asyncio.Task[None]) -> None:
@@ -19,3 +21,10 @@ async def end_task(task: asyncio.Task[None]) -> None:
     (outcome,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(outcome, Exception):
         raise outcome
+
+
+async def end_tasks(tasks: Collection[asyncio.Future[Any]]) -> None:
+    """Cancel tasks and wait until all have ended, however they end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

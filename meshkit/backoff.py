@@ -18,7 +18,7 @@ __all__ = ["Backoff", "Streak"]
 class Backoff:
     """Delays between tries, in seconds.
 
-    Parameters:
+    Args:
         base: upper bound of the first delay; doubles with every further failure. Default 50 ms.
         cap: upper bound of any delay. Default 1 s.
         uniform: draws a float from [0, 1); a parameter so that tests can fix it.
@@ -40,7 +40,7 @@ class Streak:
     What lasted longer than the backoff's cap before it failed begins a new row: a watch that holds for minutes is
     tried again at once, one that is always refused right away is not, though each time it seemed to start well.
 
-    Parameters:
+    Args:
         backoff: how long to wait.
     """
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import reduce
 from typing import TypeVar
 
-__all__ = ["Endpoint", "Middleware", "chain"]
+__all__ = ["Endpoint", "Middleware", "Request", "Response", "chain"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

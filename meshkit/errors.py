@@ -11,7 +11,10 @@
      │   └─ RateLimitedError      no token before the call's deadline
      ├─ CutOffError               a call's channel was closed under it: its instance is gone, or renewed
      ├─ BreakerTimeoutError       the breaker's own time limit has passed
-     └─ RetryError                every attempt failed; names each of them
+     ├─ RetryError                every attempt failed; names each of them
+     └─ SpanExportError           a collector did not take spans
+         ├─ CollectorUnavailableError   not now: send them again
+         └─ SpansRefusedError           for good
 
 Every error carries the gRPC status (`code`) that a server answers with when it lets the error pass, and that a
 client logs as the call's outcome.
@@ -27,6 +30,7 @@ import grpc
 __all__ = [
     "BreakerOpenError",
     "BreakerTimeoutError",
+    "CollectorUnavailableError",
     "CutOffError",
     "EtcdError",
     "FailedAttempt",
@@ -37,6 +41,8 @@ __all__ = [
     "RateLimitedError",
     "RefusedError",
     "RetryError",
+    "SpanExportError",
+    "SpansRefusedError",
     "WatchCanceledError",
     "status_of",
 ]
@@ -57,7 +63,7 @@ class EtcdError(MeshError):
 class WatchCanceledError(EtcdError):
     """Etcd ended a watch.
 
-    Parameters:
+    Args:
         reason: etcd's own words, may be empty.
         compact_revision: the oldest revision that can still be watched, 0 when compaction was not the cause.
     """
@@ -107,6 +113,18 @@ class BreakerTimeoutError(MeshError):
     """The call took longer than the breaker allows."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class SpanExportError(MeshError):
+    """A collector did not take spans."""
+
+
+class CollectorUnavailableError(SpanExportError):
+    """It cannot take them now: HTTP's 5xx or 429."""
+
+
+class SpansRefusedError(SpanExportError):
+    """It refuses them for good, and this is why: an exporter that knows raises it."""
 
 
 @dataclass(frozen=True, slots=True)

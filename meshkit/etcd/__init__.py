@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meshkit.etcd.client import EtcdClient, EtcdLogin
-from meshkit.etcd.port import Etcd, Event, KeyValue, Lease, Listing, WatchBatch
+from meshkit.etcd.api import Etcd, Event, KeyValue, Lease, Listing, WatchBatch
+from meshkit.etcd.client import EtcdClient
+from meshkit.etcd.login import EtcdLogin
 
 __all__ = ["Etcd", "EtcdClient", "EtcdLogin", "Event", "KeyValue", "Lease", "Listing", "WatchBatch"]

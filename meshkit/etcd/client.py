@@ -8,89 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-import structlog
 from etcd3.etcdrpc import rpc_pb2 as rpc
 from etcd3.etcdrpc import rpc_pb2_grpc as stubs
 
 from meshkit.errors import EtcdError, LeaseLostError, WatchCanceledError
-from meshkit.etcd.port import Event, KeyValue, Lease, Listing, WatchBatch
-from meshkit.pem import Pem, PemFiles, PemWatch
+from meshkit.etcd.api import Event, KeyValue, Lease, Listing, WatchBatch
+from meshkit.etcd.login import EtcdLogin, Metadata, Token
+from meshkit.etcd.members import Members, is_status
+from meshkit.tls.pem import PemFiles
 
-__all__ = ["EtcdClient", "EtcdLogin"]
-
-log = structlog.stdlib.get_logger(__name__)
+__all__ = ["EtcdClient"]
 
 Answer = TypeVar("Answer")
-Metadata = tuple[tuple[str, str], ...]
 Request = Callable[[grpc.aio.Channel, Metadata], Awaitable[Answer]]
 
-CHANNEL_OPTIONS = (
-    # A channel's state (its reconnect backoff above all) is its own, not shared with others to the same address.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    # A frozen etcd keeps its connections open: only pings tell. etcd refuses pings more often than every 5 s.
-    ("grpc.keepalive_time_ms", 6_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-)
-# What says more about the member than about the request. A member that is being stopped cancels what it has begun.
-MEMBERS_FAULT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.INTERNAL,
-}
 # etcd then ends a watch on a member that has lost the quorum, instead of leaving it silent.
 REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
-# etcd has no status of its own for most of them.
-TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old", "user name is empty")
-AUTH_NOT_ENABLED = "authentication is not enabled"
-
-
-@dataclass(frozen=True, slots=True)
-class EtcdLogin:
-    """A user of etcd. The password's file is read at every login, so that a changed one is taken up.
-
-    Parameters:
-        user: its name in etcd.
-        password_file: holds the password; a line end after it does not count.
-    """
-
-    user: str
-    password_file: Path
-
-    def password(self) -> str:
-        """Read the password.
-
-        Raises:
-            ValueError: the file is missing, cannot be read, or holds none.
-        """
-        try:
-            password = self.password_file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.password_file}: {getattr(error, 'strerror', None) or error}") from error
-        if not password:
-            raise ValueError(f"{self.password_file}: expected a password, got an empty file")
-        return password
 
 
 class EtcdClient:
     """A connection to etcd; with several endpoints each request moves on to the next one until a member answers.
 
-    Parameters:
+    Args:
         endpoints: `host:port` of one or more members of one cluster. A random one is the first to be used, so that
             many clients do not all sit on the same.
         timeout: seconds that any single request may take with one member. Default 2 s.
@@ -116,17 +60,11 @@ class EtcdClient:
     ) -> None:
         if not endpoints:
             raise ValueError("expected at least one etcd endpoint (host:port), got none")
-        self._endpoints = tuple(endpoints)
         self._timeout = timeout
-        self._tls = PemWatch(tls) if tls else None
-        self._login = login
         if login:
             login.password()
-        self._token: str | None = None
-        self._logging_in = asyncio.Lock()
-        self._current = (rng or random.Random()).randrange(len(self._endpoints))
-        self._connections = self._connect()
-        self._retired: tuple[_Connection, ...] = ()
+        self._token = Token(login, timeout)
+        self._members = Members(endpoints, timeout=timeout, tls=tls, rng=rng or random.Random())
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,8 +76,7 @@ class EtcdClient:
 
     async def close(self) -> None:
         """Close all connections; requests and watches under way are cancelled."""
-        for connection in (*self._connections, *self._retired):
-            await connection.channel.close()
+        await self._members.close()
 
     async def grant(self, ttl: int, lease_id: int = 0) -> Lease:
         """See `Etcd.grant`."""
@@ -149,7 +86,7 @@ class EtcdClient:
                 lambda c, m: stubs.LeaseStub(c).LeaseGrant(request, timeout=self._timeout, metadata=m)
             )
         except EtcdError as error:
-            if not _is_status(error, grpc.StatusCode.FAILED_PRECONDITION, "lease already exists"):
+            if not is_status(error, grpc.StatusCode.FAILED_PRECONDITION, "lease already exists"):
                 raise
             # An earlier try was granted, and its answer got lost.
             return Lease(lease_id, await self.keep_alive(lease_id))
@@ -180,7 +117,7 @@ class EtcdClient:
         try:
             await self._ask(lambda c, m: stubs.LeaseStub(c).LeaseRevoke(request, timeout=self._timeout, metadata=m))
         except EtcdError as error:
-            if not _is_status(error, grpc.StatusCode.NOT_FOUND):
+            if not is_status(error, grpc.StatusCode.NOT_FOUND):
                 raise
 
     async def put(self, key: str, value: str, lease_id: int = 0) -> None:
@@ -210,17 +147,17 @@ class EtcdClient:
         create = rpc.WatchCreateRequest(
             key=prefix.encode(), range_end=_prefix_end(prefix), start_revision=start_revision
         )
-        at = self._current
-        async with self._channel(at) as channel:
-            with self._errors_told(at):
-                metadata = await self._metadata(channel)
+        at = self._members.current
+        async with self._members.channel(at) as channel:
+            with self._members.errors_told(at):
+                metadata = await self._token.metadata(channel)
                 stream = stubs.WatchStub(channel).Watch(metadata=REQUIRE_LEADER + metadata)
             try:
                 # A stream has no time limit, its creation must have one: a frozen etcd would never answer.
-                with self._errors_told(at):
-                    await self._open_watch(stream, create)
+                with self._members.errors_told(at):
+                    await self._open_watch(stream, create, metadata)
                 while True:
-                    with self._errors_told(at):
+                    with self._members.errors_told(at):
                         answer = await stream.read()
                     if answer is grpc.aio.EOF:
                         raise EtcdError("etcd ended the watch stream")
@@ -230,14 +167,14 @@ class EtcdClient:
             finally:
                 stream.cancel()
 
-    async def _open_watch(self, stream: Any, create: Any) -> None:
+    async def _open_watch(self, stream: Any, create: Any, metadata: Metadata) -> None:
         async with asyncio.timeout(self._timeout):
             await stream.write(rpc.WatchRequest(create_request=create))
             answer = await stream.read()
         if answer is grpc.aio.EOF:
             raise EtcdError("etcd ended the watch stream before the watch was created")
-        if answer.canceled and _mentions(answer.cancel_reason, TOKEN_REFUSED):
-            self._token = None
+        if answer.canceled:
+            self._token.refused(answer.cancel_reason, metadata)
         _raise_if_canceled(answer)
         if answer.header.revision < create.start_revision - 1:
             # A watch from the future is silent until the future comes: for long, if etcd has lost its data meanwhile.
@@ -245,154 +182,25 @@ class EtcdClient:
 
     async def _ask(self, request: Request[Answer]) -> Answer:
         """Ask one member after the other, until one answers; raise the last one's error."""
-        for remaining in reversed(range(len(self._endpoints))):
-            at = self._current
+        for remaining in reversed(range(len(self._members))):
+            at = self._members.current
             try:
-                async with self._channel(at) as channel:
-                    with self._errors_told(at):
+                async with self._members.channel(at) as channel:
+                    with self._members.errors_told(at):
                         return await self._ask_logged_in(channel, request)
             except EtcdError:
-                if not remaining or self._current == at:
+                if not remaining or self._members.current == at:
                     raise
         raise AssertionError("unreachable: the last member either answers or raises")
 
     async def _ask_logged_in(self, channel: grpc.aio.Channel, request: Request[Answer]) -> Answer:
-        metadata = await self._metadata(channel)
+        metadata = await self._token.metadata(channel)
         try:
             return await request(channel, metadata)
         except grpc.aio.AioRpcError as error:
-            if self._login is None or not _mentions(error.details(), TOKEN_REFUSED):
+            if not self._token.refused(error.details(), metadata):
                 raise
-        if metadata == self._token_metadata():
-            self._token = None
-        return await request(channel, await self._metadata(channel))
-
-    async def _metadata(self, channel: grpc.aio.Channel) -> Metadata:
-        """Log in, unless that is done; what to send with each request then."""
-        if self._login is not None and self._token is None:
-            async with self._logging_in:
-                # Somebody else may have done it while this one waited.
-                if self._token is None:
-                    self._token = await self._authenticate(channel, self._login)
-        return self._token_metadata()
-
-    def _token_metadata(self) -> Metadata:
-        return (("token", self._token),) if self._token else ()
-
-    async def _authenticate(self, channel: grpc.aio.Channel, login: EtcdLogin) -> str:
-        try:
-            request = rpc.AuthenticateRequest(name=login.user, password=login.password())
-        except ValueError as error:
-            raise EtcdError(f"no login: {error}") from error
-        try:
-            answer = await stubs.AuthStub(channel).Authenticate(request, timeout=self._timeout)
-        except grpc.aio.AioRpcError as error:
-            if not _mentions(error.details(), (AUTH_NOT_ENABLED,)):
-                raise
-            log.warning("etcd's authentication is not enabled, going on without it", user=login.user)
-            return ""
-        return str(answer.token)
-
-    @asynccontextmanager
-    async def _channel(self, at: int) -> AsyncGenerator[grpc.aio.Channel]:
-        """The channel to a member, with the certificates as they are now."""
-        if self._tls is not None and self._tls.changed():
-            retired, self._connections = self._connections, self._connect()
-            await self._retire(*retired)
-        connection = self._connections[at]
-        async with connection.used() as channel:
-            try:
-                yield channel
-            except EtcdError as error:
-                if _is_status(error, grpc.StatusCode.UNIMPLEMENTED):
-                    await self._replace(at, connection)
-                raise
-
-    async def _replace(self, at: int, connection: _Connection) -> None:
-        """Connect anew to a member that knows none of etcd's methods.
-
-        etcd tells gRPC from plain HTTP once a connection. One that is opened while it starts can end up with its HTTP
-        server, which would answer 404 to all requests on it, for ever.
-        """
-        # Of several requests that fail together, only the first does this.
-        if self._connections[at] is connection:
-            fresh = _Connection(_open_channel(self._endpoints[at], self._tls.pem if self._tls else None))
-            self._connections = (*self._connections[:at], fresh, *self._connections[at + 1 :])
-            await self._retire(connection)
-
-    async def _retire(self, *connections: _Connection) -> None:
-        """Close them as soon as nobody uses them; `close` closes those that are still in use then."""
-        self._retired = tuple(old for old in (*self._retired, *connections) if old.users)
-        for connection in connections:
-            await connection.retire()
-
-    def _connect(self) -> tuple[_Connection, ...]:
-        pem = self._tls.pem if self._tls else None
-        return tuple(_Connection(_open_channel(endpoint, pem)) for endpoint in self._endpoints)
-
-    @contextmanager
-    def _errors_told(self, at: int) -> Iterator[None]:
-        """Turn what gRPC raises into EtcdErrors; move on from a member that is at fault."""
-        try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            if error.code() in MEMBERS_FAULT:
-                self._move_on(at)
-            raise EtcdError(f"etcd at {self._endpoints[at]}: {error.code().name}: {error.details()}") from error
-        except TimeoutError as error:
-            self._move_on(at)
-            raise EtcdError(f"etcd at {self._endpoints[at]} did not answer within {self._timeout:g} s") from error
-        except asyncio.InvalidStateError as error:
-            # grpc.aio's answer to a write on a stream that has already failed.
-            self._move_on(at)
-            raise EtcdError(f"etcd at {self._endpoints[at]}: the stream is closed") from error
-
-    def _move_on(self, failed: int) -> None:
-        # Of several requests that fail together, only the first moves on.
-        if self._current == failed:
-            self._current = (failed + 1) % len(self._endpoints)
-
-
-class _Connection:
-    """A channel that can be retired: closed as soon as nobody uses it, as closing cancels what is under way."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self.users = 0
-        self._retired = False
-
-    @asynccontextmanager
-    async def used(self) -> AsyncGenerator[grpc.aio.Channel]:
-        self.users += 1
-        try:
-            yield self.channel
-        finally:
-            self.users -= 1
-            await self._close_if_unused()
-
-    async def retire(self) -> None:
-        self._retired = True
-        await self._close_if_unused()
-
-    async def _close_if_unused(self) -> None:
-        if self._retired and not self.users:
-            await self.channel.close()
-
-
-def _open_channel(endpoint: str, pem: Pem | None) -> grpc.aio.Channel:
-    if pem is None:
-        return grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
-    return grpc.aio.secure_channel(endpoint, credentials, options=CHANNEL_OPTIONS)
-
-
-def _is_status(error: EtcdError, code: grpc.StatusCode, details: str = "") -> bool:
-    cause = error.__cause__
-    return isinstance(cause, grpc.aio.AioRpcError) and cause.code() is code and details in (cause.details() or "")
-
-
-def _mentions(text: str | None, phrases: Sequence[str]) -> bool:
-    return any(phrase in (text or "") for phrase in phrases)
+        return await request(channel, await self._token.metadata(channel))
 
 
 def _put_request(key: str, value: str, lease_id: int) -> Any:

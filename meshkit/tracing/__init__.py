@@ -1,14 +1,12 @@
-"""Tracing: OpenTelemetry spans, B3 context over gRPC, Zipkin as their store."""
+"""Spans without gRPC's hooks: OpenTelemetry's interfaces, B3 as their context, Zipkin as their store."""
 
 from __future__ import annotations
 
 from meshkit.tracing.b3 import B3Propagator, b3_sampler
-from meshkit.tracing.client import TracedChannel, TracingClientInterceptor
-from meshkit.tracing.encoder import SpanEncoder
-from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor, SpanCounts, SpansRefusedError
-from meshkit.tracing.provider import tracer_provider, tracing, zipkin_exporter
-from meshkit.tracing.server import TracingServerInterceptor
-from meshkit.tracing.spans import root_span, trace_id_of
+from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor, SpanCounts
+from meshkit.tracing.provider import open_tracer, tracer_provider
+from meshkit.tracing.root import root_span, trace_id_of
+from meshkit.tracing.zipkin import SpanEncoder, zipkin_exporter
 
 __all__ = [
     "B3Propagator",
@@ -16,14 +14,10 @@ __all__ = [
     "ResendingSpanProcessor",
     "SpanCounts",
     "SpanEncoder",
-    "SpansRefusedError",
-    "TracedChannel",
-    "TracingClientInterceptor",
-    "TracingServerInterceptor",
     "b3_sampler",
+    "open_tracer",
     "root_span",
     "trace_id_of",
     "tracer_provider",
-    "tracing",
     "zipkin_exporter",
 ]

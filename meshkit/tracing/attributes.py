@@ -1,9 +1,12 @@
-"""Every attribute name that the mesh's spans carry, in one place, as the conventions for RPC are still moving.
+"""Every attribute that the mesh's spans carry, in one place, as the conventions for RPC are still moving.
 
 Source: OpenTelemetry semantic conventions for RPC spans, v1.x (rpc.*, server.*); `error` is Zipkin's own tag.
 """
 
 from __future__ import annotations
+
+import grpc
+from opentelemetry.trace import Span, Status, StatusCode
 
 __all__ = [
     "ATTEMPT",
@@ -14,6 +17,8 @@ __all__ = [
     "RPC_SYSTEM",
     "SERVER_ADDRESS",
     "SERVER_PORT",
+    "record_status",
+    "rpc_attributes",
 ]
 
 RPC_SYSTEM = "rpc.system"
@@ -26,3 +31,16 @@ SERVER_PORT = "server.port"
 ATTEMPT = "attempt"
 # Zipkin paints spans red that have this tag, whatever its value: failures only.
 ERROR = "error"
+
+
+def rpc_attributes(full_method: str) -> dict[str, str]:
+    """What the spans of one RPC are tagged with from the start; `full_method` is e.g. `/BookService/GetBookInfo`."""
+    service, _, method = full_method.lstrip("/").rpartition("/")
+    return {RPC_SYSTEM: "grpc", RPC_SERVICE: service, RPC_METHOD: method}
+
+
+def record_status(span: Span, code: grpc.StatusCode, details: str | None) -> None:
+    """Tag a span with the call's gRPC status; anything but OK makes it a failed one."""
+    span.set_attribute(RPC_STATUS_CODE, code.value[0])
+    if code is not grpc.StatusCode.OK:
+        span.set_status(Status(StatusCode.ERROR, f"{code.name}: {details}" if details else code.name))

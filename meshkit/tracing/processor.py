@@ -19,14 +19,11 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from meshkit.backoff import Backoff
+from meshkit.errors import SpansRefusedError
 
-__all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts", "SpansRefusedError"]
+__all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts"]
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class SpansRefusedError(Exception):
-    """The collector refuses these spans for good, and this is why: an exporter that knows raises it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class ResendingSpanProcessor(SpanProcessor):
     A span that ends while nothing else does is sent at once, so that a process that is killed takes few with it; each
     span sent is followed by a pause of 25 ms, `interval` at most, so that the more there are, the larger the batches.
 
-    Parameters:
+    Args:
         exporter: sends a batch; is shut down together with this.
         capacity: spans that may wait; more are dropped. About 0.4 KB each where the exporter is a PreparingExporter,
             else 3 KB. Default 32,768.

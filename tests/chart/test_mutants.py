@@ -17,15 +17,15 @@ E     call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans</failure>
 BROKE = {
     "without_propagation": """
 from opentelemetry import trace
-from meshkit.tracing import client
+from meshkit.client import spans
 context = trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(1))
-print(client.headers_of(trace.NonRecordingSpan(context)))
+print(spans.headers_of(trace.NonRecordingSpan(context)))
 """,
-    "without_drain": "import meshkit; print(meshkit.serving.__name__)",
+    "without_drain": "import meshkit; print(meshkit.serve.__name__)",
     "without_deregistration": "from meshkit import Registrar; print(Registrar.deregister.__module__)",
     "without_remote_endpoint": """
 from opentelemetry import trace
-from meshkit.tracing.client import _ClientSpans
+from meshkit.client.spans import _ClientSpans
 print(_ClientSpans(trace.NoOpTracer(), "10.0.0.1:50051")._server)
 """,
 }

@@ -14,7 +14,8 @@ from book_server.__main__ import command as server_command
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from meshkit import ClientTls, PemFiles, PemWatch, ServerTls
+from meshkit import ClientTls, PemFiles, ServerTls
+from meshkit.tls import PemWatch
 from tests.chart.conftest import EXTERNAL_ETCD, Rendered, RenderError, render
 
 ISSUER = {"name": "books", "kind": "ClusterIssuer"}

@@ -13,7 +13,8 @@ import grpc
 from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
-from meshkit import Endpoint, Endpointer, InstanceChange, Retry, RoundRobin, channel_factory, serving
+from meshkit import Endpoint, Endpointer, Retry, RoundRobin, channel_factory, serve
+from meshkit.discovery import InstanceChange
 from meshkit.etcd import EtcdClient
 
 PREFIX = "/services/book/"
@@ -129,7 +130,7 @@ async def test_a_call_whose_channel_is_closed_after_the_drain_is_made_again_else
     instances = Instances()
     async with AsyncExitStack() as servers, Endpointer(instances, channel_factory(over), drain=0.2) as endpointer:
         hung, quick = [
-            f"127.0.0.1:{await servers.enter_async_context(serving(add, [], listen='127.0.0.1:0', drain=0, grace=0))}"
+            f"127.0.0.1:{await servers.enter_async_context(serve(add, [], listen='127.0.0.1:0', drain=0, grace=0))}"
             for add in (answering_after(60), answering_after(0))
         ]
         instances.tell(InstanceChange(frozenset({hung}), frozenset()))

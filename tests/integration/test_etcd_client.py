@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from localmesh.components import Etcd
-from meshkit import EtcdClient, EtcdError
+from meshkit import EtcdClient
+from meshkit.errors import EtcdError
 
 
 @asynccontextmanager

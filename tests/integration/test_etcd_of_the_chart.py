@@ -17,7 +17,7 @@ from localmesh.ports import free_port
 from localmesh.process import NotYetError, Process
 from meshkit.errors import EtcdError
 from meshkit.etcd import EtcdClient
-from meshkit.pem import PemFiles
+from meshkit.tls.pem import PemFiles
 from tests.chart.conftest import Rendered, render
 
 HOST = "demo-bookmesh-etcd-0.demo-bookmesh-etcd-peers"

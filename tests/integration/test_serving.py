@@ -5,14 +5,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from localmesh.ports import free_port
-from meshkit import Registrar, serving
+from meshkit import Registrar, serve
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -25,8 +25,8 @@ class Registered:
     def __init__(self) -> None:
         self.entered, self.left = asyncio.Event(), asyncio.Event()
 
-    async def __aenter__(self) -> Self:
-        return self
+    def start(self) -> None:
+        pass
 
     async def wait_registered(self) -> None:
         await self.entered.wait()
@@ -38,7 +38,7 @@ class Registered:
 
 def a_server(registered: Registered | None = None, **options: Any) -> Any:
     defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0, "grace": 0.1}
-    return serving(
+    return serve(
         lambda server: None, ["BookService"], registrar=cast(Registrar | None, registered), **(defaults | options)
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from meshkit import InstanceEndpoint
+from meshkit.client import InstanceEndpoint
 
 
 class FixedEndpoints:

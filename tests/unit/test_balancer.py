@@ -8,8 +8,11 @@ from typing import Any
 import grpc
 import pytest
 
-from meshkit import Backoff, Endpointer, InstanceChange, NoEndpointsError, Random, Retry, RoundRobin, chain
-from meshkit.errors import CutOffError
+from meshkit import Endpointer, Retry, RoundRobin, chain
+from meshkit.backoff import Backoff
+from meshkit.client import Random
+from meshkit.discovery import InstanceChange
+from meshkit.errors import CutOffError, NoEndpointsError
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import FixedEndpoints, answering
 

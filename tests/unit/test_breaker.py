@@ -6,7 +6,8 @@ import grpc
 import pybreaker
 import pytest
 
-from meshkit import BreakerOpenError, BreakerTimeoutError, HystrixBreaker, MaxConcurrencyError
+from meshkit import HystrixBreaker
+from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import answering, rpc_error
 

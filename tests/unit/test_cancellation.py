@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from meshkit import ClientTls, Instancer, PemWatch, Registrar
-from meshkit.health import HealthServicer
-from meshkit.serving import _ready_once_registered
+from meshkit import ClientTls, Instancer, Registrar
+from meshkit.server.health import HealthServicer
+from meshkit.server.serving import _ready_once_registered
+from meshkit.tls import PemWatch
 from tests.unit.fake_etcd import FakeEtcd
 from tests.unit.fake_time import fake_time
 
@@ -32,7 +33,7 @@ def renewing(renew: Callable[[], None], pem: object) -> Lifetime:
 
 LIFETIMES: dict[str, Callable[[], Lifetime]] = {
     "Instancer": lambda: Instancer(FakeEtcd(), "/services/book/"),
-    "Registrar": lambda: Registrar(FakeEtcd(), key="/services/book/a:1", value="a:1"),
+    "Registrar": lambda: Registrar(FakeEtcd(), "/services/book/", "a:1"),
     "ClientTls.renewing": lambda: renewing(lambda: None, Unchanging()),
     "serving": lambda: _ready_once_registered(HealthServicer(), [""], cast(Registrar, NeverRegistered())),
 }

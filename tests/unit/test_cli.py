@@ -8,8 +8,9 @@ import pytest
 from book_client.__main__ import command as book_client
 from book_server.__main__ import command as book_server
 
-from meshkit.cli import ADDRESS, ADDRESSES, DURATION, PREFIX, ZIPKIN_URL, FiniteRange, run
 from meshkit.errors import EtcdError
+from meshkit.program.cli import run
+from meshkit.program.flags import ADDRESS, ADDRESSES, DURATION, PREFIX, ZIPKIN_URL, FiniteRange
 
 SCRIPTS = Path(sys.executable).parent
 

@@ -10,8 +10,9 @@ from book_client.tally import Tally
 from book_pb2 import BookInfo
 from structlog.testing import capture_logs
 
-from meshkit import Endpoint, tracer_provider
-from meshkit.cli import ETCD_FLAGS, EtcdAccess
+from meshkit import Endpoint
+from meshkit.program.cli import ETCD_FLAGS, EtcdAccess
+from meshkit.tracing import tracer_provider
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import FixedEndpoints, answering
 

@@ -12,20 +12,11 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from structlog.testing import capture_logs
 
-from meshkit import (
-    Backoff,
-    Endpointer,
-    HystrixBreaker,
-    InstanceChange,
-    InstanceEndpoint,
-    NoEndpointsError,
-    Random,
-    Retry,
-    RetryBudget,
-    RetryError,
-    RoundRobin,
-    instance_breaker,
-)
+from meshkit import Endpointer, HystrixBreaker, Retry, RetryError, RoundRobin
+from meshkit.backoff import Backoff
+from meshkit.client import InstanceEndpoint, Random, RetryBudget, instance_breaker
+from meshkit.discovery import InstanceChange
+from meshkit.errors import NoEndpointsError
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import FixedEndpoints, answering, failing, rpc_error
 

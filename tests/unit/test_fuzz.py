@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 
-from meshkit import parse_address
+from meshkit.address import parse_address
+from meshkit.tracing import zipkin_exporter
 from meshkit.tracing.b3 import B3Propagator
-from meshkit.tracing.provider import zipkin_exporter
 
 # Without limits of time: on a busy machine those would fail for no fault of the code.
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,7 +5,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from meshkit.health import NOT_SERVING, SERVING, HealthServicer
+from meshkit.server.health import NOT_SERVING, SERVING, HealthServicer
 from tests.unit.fake_time import fake_time
 
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

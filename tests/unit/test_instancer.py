@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from meshkit import EtcdError, InstanceChange, Instancer, WatchCanceledError, parse_address
+from meshkit import Instancer
+from meshkit.address import parse_address
+from meshkit.discovery import InstanceChange
+from meshkit.errors import EtcdError, WatchCanceledError
 from tests.unit.fake_etcd import FakeEtcd
 from tests.unit.fake_time import fake_time
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from meshkit.logs import LOG_LEVELS, LogLevel, configure_logging
+from meshkit.program.logs import LOG_LEVELS, LogLevel, configure_logging
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from meshkit.pem import PemFiles, PemWatch
+from meshkit.tls.pem import PemFiles, PemWatch
 
 
 def write(folder: Path, *, until: datetime | None = None) -> PemFiles:

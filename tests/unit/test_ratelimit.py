@@ -4,7 +4,10 @@ import contextlib
 import grpc
 import pytest
 
-from meshkit import DelayingLimiter, ErroringLimiter, RateLimitedError, TokenBucket, within
+from meshkit import DelayingLimiter, TokenBucket
+from meshkit.deadline import within
+from meshkit.errors import RateLimitedError
+from meshkit.middleware import ErroringLimiter
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import answering
 

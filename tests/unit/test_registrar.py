@@ -7,11 +7,12 @@ from meshkit import Registrar
 from tests.unit.fake_etcd import FakeEtcd
 from tests.unit.fake_time import fake_time
 
-KEY, VALUE = "/services/book/127.0.0.1:50051", "127.0.0.1:50051"
+PREFIX, VALUE = "/services/book/", "127.0.0.1:50051"
+KEY = PREFIX + VALUE
 
 
 def registrar(etcd: FakeEtcd) -> Registrar:
-    return Registrar(etcd, key=KEY, value=VALUE, ttl=10)
+    return Registrar(etcd, PREFIX, VALUE, ttl=10)
 
 
 @fake_time
@@ -175,4 +176,4 @@ def test_it_says_that_it_is_deregistered_only_where_that_is_so(reached: bool) ->
 
 def test_a_ttl_below_a_second_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 s"):
-        Registrar(FakeEtcd(), key=KEY, value=VALUE, ttl=0)
+        Registrar(FakeEtcd(), PREFIX, VALUE, ttl=0)

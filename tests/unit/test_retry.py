@@ -5,7 +5,10 @@ from typing import Any
 import grpc
 import pytest
 
-from meshkit import Attempt, InstanceEndpoint, Random, Retry, RetryError, RoundRobin, current_attempt, remaining, within
+from meshkit import Retry, RetryError, RoundRobin
+from meshkit.attempt import Attempt, current_attempt
+from meshkit.client import InstanceEndpoint, Random
+from meshkit.deadline import remaining, within
 from tests.unit.fake_time import fake_time, now
 from tests.unit.fakes import FixedEndpoints, answering, failing
 

@@ -20,26 +20,27 @@ from meshkit import (
     ClientTls,
     Endpoint,
     Endpointer,
-    EndpointSource,
     HystrixBreaker,
     Instancer,
     MeshError,
     PemFiles,
-    PemWatch,
     Retry,
     RetryError,
     RoundRobin,
     channel_factory,
     configure_logging,
-    parse_address,
+    open_tracer,
     root_span,
     run_async,
     stop_signal,
     trace_id_of,
-    tracing,
 )
-from meshkit.cli import DURATION, PEM_FILE, EtcdAccess, FiniteRange, mesh_options, run
-from meshkit.logs import LogFormat, LogLevel
+from meshkit.address import parse_address
+from meshkit.client import EndpointSource
+from meshkit.program.cli import EtcdAccess, mesh_options, run
+from meshkit.program.flags import DURATION, PEM_FILE, FiniteRange
+from meshkit.program.logs import LogFormat, LogLevel
+from meshkit.tls import PemWatch
 
 log = structlog.stdlib.get_logger("book-client")
 
@@ -158,7 +159,9 @@ async def call_books(settings: Settings, tls: ClientTls | None) -> int:
     try:
         with stop_signal() as stop:
             async with (
-                tracing("book-client", address=_own_ip(settings.etcd.endpoints[0]), zipkin=settings.zipkin) as tracer,
+                open_tracer(
+                    "book-client", address=_own_ip(settings.etcd.endpoints[0]), zipkin=settings.zipkin
+                ) as tracer,
                 settings.etcd.client() as etcd,
                 Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,
                 Endpointer(instancer, channel_factory(conversation_over, tracer, tls=tls)) as endpointer,

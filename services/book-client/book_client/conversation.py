@@ -9,7 +9,9 @@ import structlog
 from book_pb2 import BookInfo, BookInfoParams, BookListParams
 from book_pb2_grpc import BookServiceStub
 
-from meshkit import Endpoint, current_attempt, remaining
+from meshkit import Endpoint
+from meshkit.attempt import current_attempt
+from meshkit.deadline import remaining
 
 __all__ = ["Conversation", "conversation_over"]
 

@@ -20,13 +20,14 @@ from meshkit import (
     TokenBucket,
     TracingServerInterceptor,
     configure_logging,
+    open_tracer,
     run_async,
-    serving,
+    serve,
     stop_signal,
-    tracing,
 )
-from meshkit.cli import ADDRESS, DURATION, PEM_FILE, EtcdAccess, FiniteRange, mesh_options, run
-from meshkit.logs import LogFormat, LogLevel
+from meshkit.program.cli import EtcdAccess, mesh_options, run
+from meshkit.program.flags import ADDRESS, DURATION, PEM_FILE, FiniteRange
+from meshkit.program.logs import LogFormat, LogLevel
 
 log = structlog.stdlib.get_logger("book-server")
 
@@ -90,7 +91,7 @@ def command(**flags: Any) -> int:
     """
     settings = Settings(**flags)
     configure_logging(settings.log_format, settings.log_level)
-    run_async(serve(settings, _tls(settings)))
+    run_async(serve_books(settings, _tls(settings)))
     return 0
 
 
@@ -108,26 +109,21 @@ def _tls(settings: Settings) -> ServerTls | None:
         raise click.UsageError(str(error)) from error
 
 
-async def serve(settings: Settings, tls: ServerTls | None) -> None:
+async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
     """Serve until SIGINT or SIGTERM."""
     limiter = DelayingLimiter(TokenBucket(settings.rate, settings.burst)) if settings.rate else None
     books = BookService(settings.max_list_latency, settings.max_info_latency)
     with stop_signal() as stop:
         async with (
-            tracing("book-server", address=settings.advertise, zipkin=settings.zipkin) as tracer,
+            open_tracer("book-server", address=settings.advertise, zipkin=settings.zipkin) as tracer,
             settings.etcd.client() as etcd,
-            serving(
+            serve(
                 lambda server: add_BookServiceServicer_to_server(books, server),
                 services=[SERVICE],
                 listen=settings.listen,
                 tls=tls,
                 health_listen=settings.health_listen,
-                registrar=Registrar(
-                    etcd,
-                    key=settings.etcd_prefix + settings.advertise,
-                    value=settings.advertise,
-                    ttl=settings.lease_ttl,
-                ),
+                registrar=Registrar(etcd, settings.etcd_prefix, settings.advertise, ttl=settings.lease_ttl),
                 interceptors=[TracingServerInterceptor(tracer, [SERVICE]), MiddlewareInterceptor(limiter, [SERVICE])],
                 drain=settings.drain,
                 grace=settings.grace,

@@ -10,8 +10,7 @@ import time
 from typing import Any
 
 from benchmarks.load import resident_mb
-from meshkit import tracer_provider
-from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
+from meshkit.tracing import ResendingSpanProcessor, tracer_provider, zipkin_exporter
 
 
 async def main(url: str, count: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from book_pb2_grpc import BookServiceStub
 
 from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.waiting import NotYetError, until
-from meshkit import Endpoint, Endpointer, EtcdClient, Instancer, Retry, RoundRobin, channel_factory, remaining
+from meshkit import Endpoint, Endpointer, EtcdClient, Instancer, Retry, RoundRobin, channel_factory
+from meshkit.deadline import remaining
 from tests.integration.faults.replicas import FAST, SickServer, began, ended, percentile, share_of, wait_ok
 
 Figure = Callable[[str], None]

@@ -21,7 +21,8 @@ from structlog.testing import capture_logs
 
 from localmesh.components import BookServer, Etcd
 from localmesh.waiting import NotYetError, until
-from meshkit import EtcdClient, Instancer, parse_address
+from meshkit import EtcdClient, Instancer
+from meshkit.address import parse_address
 from tests.integration.faults.replicas import FAST
 from tests.integration.faults.sampling import PREFIX
 

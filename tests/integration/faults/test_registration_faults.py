@@ -191,8 +191,7 @@ async def test_of_two_registrars_and_two_instancers_in_one_program_one_stops_alo
     one, two = "127.0.0.1:1001", "127.0.0.1:1002"
     async with contextlib.AsyncExitStack() as stack:
         registrars = [
-            await stack.enter_async_context(Registrar(etcd_client, key=PREFIX + value, value=value, ttl=TTL))
-            for value in (one, two)
+            await stack.enter_async_context(Registrar(etcd_client, PREFIX, value, ttl=TTL)) for value in (one, two)
         ]
         instancers = [await stack.enter_async_context(Instancer(etcd_client, PREFIX)) for _ in range(2)]
         await wait_keys(etcd_client, {one, two}, within=5)

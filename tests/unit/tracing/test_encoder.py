@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from meshkit.tracing import B3Propagator, SpanEncoder, b3_sampler, trace_id_of
 from meshkit.tracing.b3 import B3RootSampler
-from meshkit.tracing.span import LightTracerProvider
+from meshkit.tracing.tracer import LightTracerProvider
 
 tracer = TracerProvider(sampler=b3_sampler(), shutdown_on_exit=False).get_tracer("test")
 light_provider = LightTracerProvider(B3RootSampler(), Resource({}))

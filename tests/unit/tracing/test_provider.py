@@ -1,7 +1,7 @@
 import pytest
 from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
 
-from meshkit.tracing.provider import zipkin_exporter
+from meshkit.tracing import zipkin_exporter
 
 
 @pytest.mark.parametrize(

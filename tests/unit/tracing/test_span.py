@@ -12,7 +12,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from meshkit.tracing import b3_sampler
 from meshkit.tracing.b3 import B3RootSampler
-from meshkit.tracing.span import LightTracerProvider
+from meshkit.tracing.tracer import LightTracerProvider
 
 
 def facts(span: ReadableSpan) -> dict[str, Any]:

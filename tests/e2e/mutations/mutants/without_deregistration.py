@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from meshkit.registrar import Registrar
+from meshkit.discovery.registrar import Registrar
 
 
 async def deregister(self: Registrar) -> bool:

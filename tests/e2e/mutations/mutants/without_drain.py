@@ -6,13 +6,13 @@ from typing import Any
 
 import meshkit
 
-serving = meshkit.serving
+serve = meshkit.serve
 
 
 def at_once(*args: Any, **kwargs: Any) -> AbstractAsyncContextManager[int]:
     """Serve as always, but for the drain."""
-    return serving(*args, **{**kwargs, "drain": 0.0})
+    return serve(*args, **{**kwargs, "drain": 0.0})
 
 
-assert "drain" in inspect.signature(serving).parameters
-meshkit.serving = at_once  # type: ignore[assignment]
+assert "drain" in inspect.signature(serve).parameters
+meshkit.serve = at_once  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
 from opentelemetry.trace import Span
 
-from meshkit.tracing import client
+from meshkit.client import spans
 
 
 def no_headers(_: Span) -> tuple[tuple[str, str], ...]:
@@ -10,5 +10,5 @@ def no_headers(_: Span) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-assert callable(vars(client)["headers_of"])
-client.headers_of = no_headers  # type: ignore[attr-defined, assignment]
+assert callable(vars(spans)["headers_of"])
+spans.headers_of = no_headers  # type: ignore[attr-defined, assignment]

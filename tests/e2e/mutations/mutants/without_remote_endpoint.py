@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from meshkit.tracing.client import _ClientSpans
+from meshkit.client.spans import _ClientSpans
 
 init = _ClientSpans.__init__
 

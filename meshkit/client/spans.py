@@ -16,8 +16,8 @@ from meshkit import deadline
 from meshkit.address import parse_address
 from meshkit.attempt import current_attempt
 from meshkit.tracing import attributes as names
+from meshkit.tracing.attributes import record_status, rpc_attributes
 from meshkit.tracing.b3 import headers_of
-from meshkit.tracing.spans import record_status, rpc_attributes
 
 __all__ = ["TracedChannel", "TracingClientInterceptor"]
 
@@ -54,7 +54,7 @@ class TracedChannel(grpc.aio.Channel):
     It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
     in a task of its own, on top of the task that the call itself is.
 
-    Parameters:
+    Args:
         channel: makes the calls, and is closed with this.
         tracer: makes the spans.
         instance: the `host:port` that the channel leads to: the spans' remote endpoint.
@@ -185,7 +185,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
 
     For channels that are made elsewhere; `TracedChannel` costs less.
 
-    Parameters:
+    Args:
         tracer: makes the spans.
         instance: the `host:port` that the channel leads to: the span's remote endpoint.
     """

@@ -7,25 +7,22 @@ leave    health NOT_SERVING → lease revoked → clients hear of it (drain) →
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from meshkit import health
 from meshkit.address import parse_address
 from meshkit.background import end_task
-from meshkit.registrar import Registrar
-from meshkit.tls import ServerTls
+from meshkit.discovery.registrar import Registrar
+from meshkit.server import health
+from meshkit.tls.credentials import ServerTls
 
-__all__ = ["MAX_MESSAGE_BYTES", "serving", "stop_signal"]
+__all__ = ["MAX_MESSAGE_BYTES", "serve"]
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -44,7 +41,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 @asynccontextmanager
-async def serving(
+async def serve(
     add_services: Callable[[grpc.aio.Server], None],
     services: Sequence[str],
     *,
@@ -58,14 +55,14 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve gRPC while the body runs; yields the port.
 
-    Parameters:
+    Args:
         add_services: adds the servicers, e.g. `lambda server: add_BookServiceServicer_to_server(Books(), server)`.
         services: full names of the services, for health and reflection, e.g. `["BookService"]`.
         listen: `host:port`; port 0 takes a free one.
         tls: None: plaintext.
         health_listen: `host:port` for the health service alone, always plaintext: for probes that speak no TLS, as
             those of Kubernetes. Default None: none.
-        registrar: not yet entered; None: nothing is registered, and ready means listening.
+        registrar: not yet started; None: nothing is registered, and ready means listening.
         interceptors: outermost first. Health and reflection pass them too.
         drain: seconds between the lease's end and the listener's, for clients to hear of it. Default 2.
         grace: seconds that calls in flight may take after that; then they are cancelled. Default 10.
@@ -91,7 +88,7 @@ async def serving(
         log.info("listening", listen=listen, port=port, tls=tls is not None)
         try:
             if registrar is not None:
-                await registrar.__aenter__()
+                registrar.start()
             async with _ready_once_registered(servicer, names, registrar):
                 yield port
         finally:
@@ -140,30 +137,3 @@ async def _ready_once_registered(
         yield
     finally:
         await end_task(readiness)
-
-
-@contextlib.contextmanager
-def stop_signal() -> Any:
-    """Turn SIGINT and SIGTERM into an asyncio.Event, for as long as the body runs.
-
-    The first one sets the event; the second one does what it does by default, so that whoever is in a hurry is heard.
-    """
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def received(number: signal.Signals) -> None:
-        log.info("signal received", signal=number.name)
-        stop.set()
-        restore()
-
-    def restore() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-    for number in signals:
-        loop.add_signal_handler(number, received, number)
-    try:
-        yield stop
-    finally:
-        restore()

@@ -20,7 +20,7 @@ LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> None:
     """Log to standard output, one line an event.
 
-    Parameters:
+    Args:
         log_format: `logfmt` (key=value), `json` (an object a line) or `console` (aligned, coloured in a terminal).
         level: least level that is written; what lies below costs next to nothing. Default `info`.
     """

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Generic
 
 import grpc
 from opentelemetry.trace import Tracer
 
-from meshkit.endpoint import Endpoint
-from meshkit.endpointer import Factory
-from meshkit.tls import ClientTls
-from meshkit.tracing.client import TracedChannel
+from meshkit.client.instance import Factory
+from meshkit.client.spans import TracedChannel
+from meshkit.endpoint import Endpoint, Request, Response
+from meshkit.tls.credentials import ClientTls
 
 __all__ = ["channel_factory", "instance_channel"]
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 CHANNEL_OPTIONS = (
     # gRPC shares connections by address, and with them the reconnect backoff (up to two minutes) of an instance that
@@ -52,7 +49,7 @@ def channel_factory(
 ) -> Factory[Request, Response]:
     """A factory for an Endpointer: endpoints over a channel each, which know whether their connection stands.
 
-    Parameters:
+    Args:
         endpoint_over: makes the endpoint, from the channel and the instance's `host:port`.
         tracer: makes the CLIENT spans; None: none.
         tls: None: plaintext.

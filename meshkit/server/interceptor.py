@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import grpc
@@ -10,51 +10,34 @@ import grpc
 from meshkit import deadline
 from meshkit.endpoint import Middleware
 from meshkit.errors import MeshError
+from meshkit.server.unary import Behavior, Handler, UnaryInterceptor
 
 __all__ = ["MiddlewareInterceptor"]
 
-Handler = Any
 
-
-class MiddlewareInterceptor(grpc.aio.ServerInterceptor):
+class MiddlewareInterceptor(UnaryInterceptor):
     """Runs unary calls through an endpoint middleware, under the deadline that the caller has set.
 
     A MeshError that passes becomes its gRPC status, with its text as details. A request that cannot be decoded is
     INTERNAL, as in other languages' gRPC, where grpc.aio would answer UNKNOWN and log a traceback.
 
-    Parameters:
+    Args:
         middleware: e.g. `DelayingLimiter(bucket)`, or several as `chain(...)`.
         services: full names of the services it is for; others (health, reflection) pass untouched.
     """
 
     def __init__(self, middleware: Middleware[Any, Any] | None, services: Collection[str]) -> None:
+        super().__init__(services)
         self._middleware = middleware
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
-        self._prefixes = tuple(f"/{service}/" for service in services)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler; see grpc.aio.ServerInterceptor."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        if not handler_call_details.method.startswith(self._prefixes):
-            return handler
-        known = self._wrapped.get(handler_call_details.method)
-        if known is None or known[0] is not handler:
-            wrapped: Handler = grpc.unary_unary_rpc_method_handler(
-                self._guarded(handler.unary_unary, handler.request_deserializer),
-                response_serializer=handler.response_serializer,
-            )
-            known = self._wrapped[handler_call_details.method] = handler, wrapped
-        return known[1]
+    def wrap(self, handler: Handler, method: str) -> Handler:  # noqa: ARG002 - the same for all methods
+        """See `UnaryInterceptor.wrap`."""
+        return grpc.unary_unary_rpc_method_handler(
+            self._guarded(handler.unary_unary, handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
 
-    def _guarded(
-        self, behavior: Callable[[Any, Any], Awaitable[Any]], deserialize: Callable[[bytes], Any] | None
-    ) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _guarded(self, behavior: Behavior, deserialize: Callable[[bytes], Any] | None) -> Behavior:
         middleware = self._middleware
 
         async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -13,11 +13,11 @@ from typing import Self
 
 import structlog
 
-from meshkit.address import parse_address
 from meshkit.background import end_task
 from meshkit.backoff import Backoff, Streak
+from meshkit.discovery.registrations import address_of, checked_prefix
 from meshkit.errors import EtcdError
-from meshkit.etcd.port import Etcd, KeyValue
+from meshkit.etcd.api import Etcd, KeyValue
 
 __all__ = ["InstanceChange", "Instancer", "Observer"]
 
@@ -44,7 +44,7 @@ class Instancer:
     A watch that is canceled, compacted, ended or broken means: list again. While etcd is away the last known
     instances stay in use and `stale` is true: an outage of the registry is not an outage of the service.
 
-    Parameters:
+    Args:
         etcd: where the instances register.
         prefix: ends with "/", e.g. `/services/book/`; keys are `<prefix><host:port>`, values `<host:port>`.
             Entries with any other value are ignored, with a warning.
@@ -70,9 +70,7 @@ class Instancer:
         invalidate_after: float | None = None,
         keep_last: float = 3.0,
     ) -> None:
-        if not prefix.endswith("/"):
-            raise ValueError(f'expected a prefix that ends with "/", got {prefix!r}: it would match its neighbours')
-        self.prefix = prefix
+        self.prefix = checked_prefix(prefix)
         self._etcd = etcd
         self._backoff = backoff or Backoff()
         self._relist = relist
@@ -206,11 +204,10 @@ class Instancer:
 
     def _address_of(self, item: KeyValue) -> str | None:
         try:
-            parse_address(item.value)
+            return address_of(item)
         except ValueError as error:
             log.warning("registration ignored", key=item.key[:200], reason=str(error))
             return None
-        return item.value
 
     def _announce(self, change: InstanceChange) -> None:
         self._changed.set()

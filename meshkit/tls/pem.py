@@ -34,7 +34,7 @@ class Pem:
 class PemFiles:
     """Where the certificates are.
 
-    Parameters:
+    Args:
         ca: certificates of the authorities that the peer's certificate may come from.
         cert: this program's own certificate, intermediate ones after it; None: it shows none.
         key: the private key of `cert`, without a passphrase.
@@ -76,7 +76,7 @@ class PemWatch:
 
     New content that is of no use (half written, expired) is logged once, and the last good one stays.
 
-    Parameters:
+    Args:
         files: read at once.
         every: seconds between two looks. Default 1.
         clock: seconds, monotonic.

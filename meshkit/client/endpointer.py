@@ -4,108 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self
 
-import grpc
 import pybreaker
 import structlog
-from opentelemetry import trace
 
+from meshkit.background import end_tasks
 from meshkit.backoff import Backoff
-from meshkit.breaker import HystrixBreaker, instance_breaker
-from meshkit.endpoint import Endpoint
-from meshkit.errors import CutOffError, status_of
-from meshkit.instancer import InstanceChange, Observer
+from meshkit.client.ejection import EjectionListener, instance_breaker
+from meshkit.client.instance import Factory, InstanceEndpoint
+from meshkit.discovery.instancer import InstanceChange, Observer
+from meshkit.endpoint import Request, Response
+from meshkit.middleware.breaker import HystrixBreaker
 
-__all__ = ["Endpointer", "Factory", "InstanceEndpoint", "InstanceSource"]
+__all__ = ["Endpointer", "InstanceSource"]
 
 log = structlog.stdlib.get_logger(__name__)
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-
-Factory = Callable[[str], AbstractAsyncContextManager[Endpoint[Request, Response]]]
 
 
 class InstanceSource(Protocol):
     """Where instances come from: an Instancer, or anything else that tells of changes."""
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """See `Instancer.subscribe`."""
-
-
-class InstanceEndpoint(Generic[Request, Response]):
-    """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight.
-
-    Parameters:
-        instance: `host:port`.
-        endpoint: calls the instance. Where it has a method `connected`, as those of `channel_factory` have, an
-            UNAVAILABLE makes the instance not ready until that returns true: no call is spent on finding out.
-        breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
-        connect_first: whether it is not ready from the start, until `connected` returns true. Default no.
-    """
-
-    def __init__(
-        self,
-        instance: str,
-        endpoint: Endpoint[Request, Response],
-        *,
-        breaker: HystrixBreaker | None = None,
-        connect_first: bool = False,
-    ) -> None:
-        self.instance = instance
-        self.in_flight = 0
-        self._endpoint = endpoint
-        self._breaker = breaker
-        self._connected: Callable[[], bool] | None = getattr(endpoint, "connected", None)
-        self._suspect = connect_first and self._connected is not None
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    @property
-    def ready(self) -> bool:
-        """Whether a call should go here rather than elsewhere."""
-        if self._suspect:
-            if self._connected is None or not self._connected():
-                return False
-            self._suspect = False
-        return self._breaker is None or self._breaker.ready
-
-    async def __call__(self, request: Request) -> Response:
-        """Call the instance, ready or not.
-
-        Raises:
-            CutOffError: the call was cut off, and not by its caller.
-        """
-        self.in_flight += 1
-        self._idle.clear()
-        try:
-            if self._breaker is None or not self._breaker.ready:
-                return await self._endpoint(request)
-            return await self._breaker.call_async(self._endpoint, request)
-        except asyncio.CancelledError as error:
-            # grpc.aio ends the calls of a channel that is closed as if their callers had cancelled them.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise CutOffError("cut off: the channel was closed before the answer came") from error
-        except Exception as error:
-            if self._connected is not None and status_of(error) is grpc.StatusCode.UNAVAILABLE:
-                self._suspect = True
-            raise
-        finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._idle.set()
-
-    async def drained(self) -> None:
-        """Wait until no call is in flight."""
-        await self._idle.wait()
-
-    def __repr__(self) -> str:
-        return f"InstanceEndpoint({self.instance}, in_flight={self.in_flight})"
+        """Tell `observer` of all instances known now and of each change; returns the way to stop it."""
 
 
 class Endpointer(Generic[Request, Response]):
@@ -114,7 +36,7 @@ class Endpointer(Generic[Request, Response]):
     An instance that joins others is ready once its connection stands, as with gRPC's own balancers: where it cannot be
     reached yet (a firewall may learn of it later than clients do) no call is spent on finding out.
 
-    Parameters:
+    Args:
         source: an Instancer (entered, or entered later).
         factory: makes an instance's endpoint; an async context manager, left once the instance is gone and the
             calls in flight have ended. Typically opens a channel. Where it fails it is tried again, with backoff,
@@ -168,9 +90,7 @@ class Endpointer(Generic[Request, Response]):
     ) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(tuple(self._tasks))
 
     def renew(self) -> None:
         """Make every endpoint anew, e.g. because certificates have changed.
@@ -236,7 +156,7 @@ class Endpointer(Generic[Request, Response]):
             log.warning("calls cut off", instance=endpoint.instance, in_flight=endpoint.in_flight)
 
     def _new_breaker(self, instance: str) -> HystrixBreaker | None:
-        return self._breaker(instance, [_Announcer(instance)]) if self._breaker is not None else None
+        return self._breaker(instance, [EjectionListener(instance)]) if self._breaker is not None else None
 
     def _offer(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
         position = self._position.get(endpoint.instance)
@@ -256,22 +176,6 @@ class Endpointer(Generic[Request, Response]):
         if last.instance != instance:
             self._endpoints[position] = last
             self._position[last.instance] = position
-
-
-class _Announcer(pybreaker.CircuitBreakerListener):
-    """Says when an instance is ejected and when it is back; the failed probes in between say nothing."""
-
-    def __init__(self, instance: str) -> None:
-        self._instance = instance
-
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:  # noqa: ARG002 - pybreaker's interface
-        if old_state is None:
-            return
-        if old_state.name == pybreaker.STATE_CLOSED:
-            log.warning("instance ejected", instance=self._instance)
-            trace.get_current_span().add_event(f"instance ejected: {self._instance}")
-        elif new_state.name == pybreaker.STATE_CLOSED:
-            log.info("instance back", instance=self._instance)
 
 
 async def _wait(condition: Awaitable[object], seconds: float) -> bool:

@@ -18,7 +18,7 @@ class RetryBudget:
     Source: Finagle's RetryBudget (20% and a least number a second) and gRPC's retry throttling (proposal A6), in which
     a bucket of fixed size stands for the history.
 
-    Parameters:
+    Args:
         ratio: retries a call, in the long run. Default 0.2: attempts are at most 1.2 x calls.
         reserve: tokens at the start, and the most that can be saved up: the burst of retries when an instance dies
             with that many calls in flight. Default 200.

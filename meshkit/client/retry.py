@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic
 
 import grpc
 
 from meshkit import deadline
 from meshkit.attempt import Attempt, current_attempt
 from meshkit.backoff import Backoff
-from meshkit.balancer import Balancer
-from meshkit.endpointer import InstanceEndpoint
+from meshkit.client.balancer import Balancer
+from meshkit.client.budget import RetryBudget
+from meshkit.client.instance import InstanceEndpoint
+from meshkit.endpoint import Request, Response
 from meshkit.errors import FailedAttempt, NoEndpointsError, RefusedError, RetryError, status_of
-from meshkit.retry_budget import RetryBudget
 
 __all__ = ["Retry", "is_retryable"]
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 # The instance was not reached, went away, or used up its share of the deadline: another may do better.
 # A status of CANCELLED is a server's that stops: it answers new calls with it. (Where the caller cancels, asyncio says
@@ -39,7 +37,7 @@ class Retry(Generic[Request, Response]):
     share of the time that is left for it and those that may follow, so that one hung instance cannot eat the whole
     budget; the last one gets all that remains. Only for calls that may safely happen twice.
 
-    Parameters:
+    Args:
         balancer: picks the instance of each attempt.
         attempts: counts the first one; 1 means no retry. Default 3.
         timeout: seconds for the whole call, all attempts and pauses. A sooner deadline of the caller's wins.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import grpc
@@ -11,52 +11,38 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
+from meshkit.server.unary import Behavior, Handler, UnaryInterceptor
+from meshkit.tracing.attributes import record_status, rpc_attributes
 from meshkit.tracing.b3 import extracted
-from meshkit.tracing.spans import record_status, rpc_attributes
 
 __all__ = ["TracingServerInterceptor"]
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class TracingServerInterceptor(grpc.aio.ServerInterceptor):
+class TracingServerInterceptor(UnaryInterceptor):
     """Continues the caller's trace, or starts one, with a SERVER span for each unary call.
 
     Put it first among the interceptors, so that refusals by the others are seen.
 
-    Parameters:
+    Args:
         tracer: makes the spans.
         services: full names of the services to trace; others (health, reflection) pass untouched.
     """
 
     def __init__(self, tracer: Tracer, services: Collection[str]) -> None:
+        super().__init__(services)
         self._tracer = tracer
-        self._wrapped: dict[str, tuple[Any, Any]] = {}
-        self._prefixes = tuple(f"/{service}/" for service in services)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """See grpc.aio.ServerInterceptor."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or handler.unary_unary is None or not method.startswith(self._prefixes):
-            return handler
-        known = self._wrapped.get(method)
-        if known is None or known[0] is not handler:
-            wrapped = grpc.unary_unary_rpc_method_handler(
-                self._traced(handler.unary_unary, method),
-                request_deserializer=handler.request_deserializer,
-                response_serializer=handler.response_serializer,
-            )
-            known = self._wrapped[method] = handler, wrapped
-        return known[1]
+    def wrap(self, handler: Handler, method: str) -> Handler:
+        """See `UnaryInterceptor.wrap`."""
+        return grpc.unary_unary_rpc_method_handler(
+            self._traced(handler.unary_unary, method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
-    def _traced(
-        self, behavior: Callable[[Any, Any], Awaitable[Any]], method: str
-    ) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _traced(self, behavior: Behavior, method: str) -> Behavior:
         name, attributes = method.lstrip("/"), rpc_attributes(method)
 
         async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Types of command-line options that programs in the mesh share, for click.
+"""Options that programs in the mesh share, and how such a program is run, with click.
 
 Options can also be given as environment variables (click's `auto_envvar_prefix`). A bad value is one line on standard
 error and exit code 2.
@@ -7,132 +7,22 @@ error and exit code 2.
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import click
-import durationpy
 
-from meshkit.address import parse_address
 from meshkit.errors import MeshError
 from meshkit.etcd import EtcdClient, EtcdLogin
-from meshkit.logs import LOG_FORMATS, LOG_LEVELS
-from meshkit.pem import PemFiles
+from meshkit.program.flags import ADDRESSES, PREFIX, ZIPKIN_URL
+from meshkit.program.logs import LOG_FORMATS, LOG_LEVELS
+from meshkit.tls.pem import PemFiles
 
-__all__ = [
-    "ADDRESS",
-    "ADDRESSES",
-    "DURATION",
-    "PEM_FILE",
-    "PREFIX",
-    "ZIPKIN_URL",
-    "EtcdAccess",
-    "FiniteRange",
-    "log_options",
-    "mesh_options",
-    "run",
-]
+__all__ = ["ETCD_FLAGS", "EtcdAccess", "log_options", "mesh_options", "run"]
 
-
-class Duration(click.ParamType[float]):
-    """Go's notation (`200us`, `1.5s`, `1m30s`); a bare `0` needs no unit. Converts to seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click.ParamType."""
-        if isinstance(value, float):
-            return value
-        try:
-            seconds = 0.0 if value == "0" else float(durationpy.from_str(value).total_seconds())
-        except (durationpy.DurationError, OverflowError, ValueError):
-            self.fail(f"expected a duration such as 200ms, 1.5s or 1m30s, got {value!r}", param, ctx)
-        if seconds < 0:
-            self.fail(f"expected a duration of at least 0s, got {value!r}", param, ctx)
-        return seconds
-
-
-class FiniteRange(click.FloatRange):
-    """A FloatRange without `inf`, and without `nan`, which lies within any bounds as it compares with nothing."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click.ParamType."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"expected a finite number, got {value!r}", param, ctx)
-        return number
-
-
-class Address(click.ParamType[str]):
-    """`host:port`."""
-
-    name = "host:port"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
-        text = str(value).strip()
-        try:
-            parse_address(text)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return text
-
-
-class Addresses(click.ParamType[tuple[str, ...]]):
-    """`host:port[,host:port...]`. Converts to a tuple."""
-
-    name = "host:port,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """See click.ParamType."""
-        if isinstance(value, tuple):
-            return value
-        return tuple(ADDRESS.convert(part, param, ctx) for part in str(value).split(","))
-
-
-class Prefix(click.ParamType[str]):
-    """The prefix of a service's keys in etcd; has to end with a slash."""
-
-    name = "prefix"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
-        if not value.endswith("/") or value == "/":
-            self.fail(f'expected a prefix that ends with "/", such as /services/book/, got {value!r}', param, ctx)
-        return str(value)
-
-
-class ZipkinUrl(click.ParamType[str | None]):
-    """The URL of Zipkin's collector, or `off`, which converts to None."""
-
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
-        """See click.ParamType."""
-        if value == "off":
-            return None
-        try:
-            parts = urlsplit(value)
-            valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            expected = "expected a URL such as http://127.0.0.1:9411/api/v2/spans, or off"
-            self.fail(f"{expected}, got {value!r}", param, ctx)
-        return str(value)
-
-
-DURATION = Duration()
-ADDRESS = Address()
-ADDRESSES = Addresses()
-PREFIX = Prefix()
-ZIPKIN_URL = ZipkinUrl()
-PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 Command = Callable[..., Any]
 
@@ -231,7 +121,7 @@ def log_options(command: Command) -> Command:
 def run(command: click.Command, prefix: str) -> NoReturn:
     """Run a command and exit: its return value is the exit code, an OSError or MeshError one line and code 1.
 
-    Parameters:
+    Args:
         command: returns its exit code, None for 0.
         prefix: of the environment variables, e.g. `BOOK_SERVER`.
     """

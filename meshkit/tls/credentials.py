@@ -10,16 +10,21 @@ from dataclasses import dataclass
 import grpc
 
 from meshkit.background import end_task
-from meshkit.pem import Pem, PemFiles, PemWatch
+from meshkit.tls.pem import Pem, PemFiles, PemWatch
 
-__all__ = ["ClientTls", "ServerTls"]
+__all__ = ["ClientTls", "ServerTls", "channel_credentials"]
+
+
+def channel_credentials(pem: Pem) -> grpc.ChannelCredentials:
+    """What a channel needs to make sure of its server and to show its own certificate, if it has one."""
+    return grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
     """How a client makes sure of a server, and shows who it is.
 
-    Parameters:
+    Args:
         pem: its files: the authorities of the servers' certificates; certificate and key where servers ask for them.
         server_name: the name that the servers' certificates must have. None: the host of the instance's address,
             which a certificate made beforehand cannot know where addresses are those of pods.
@@ -30,8 +35,7 @@ class ClientTls:
 
     def credentials(self) -> grpc.ChannelCredentials:
         """For a new channel; a channel keeps the certificates that it began with."""
-        pem = self.pem.pem
-        return grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
+        return channel_credentials(self.pem.pem)
 
     def options(self) -> tuple[tuple[str, str], ...]:
         """Channel options that go with the credentials."""
@@ -60,7 +64,7 @@ class ClientTls:
 class ServerTls:
     """A server's certificate, and whether its clients need one.
 
-    Parameters:
+    Args:
         files: certificate and key; `ca`: the authorities of the clients' certificates.
         require_client: refuse clients without a certificate of those authorities. Default True.
 

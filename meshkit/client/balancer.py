@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol
 
-from meshkit.endpointer import InstanceEndpoint
+from meshkit.client.instance import InstanceEndpoint
+from meshkit.endpoint import Request, Response
 from meshkit.errors import NoEndpointsError
 
 __all__ = ["Balancer", "EndpointSource", "Random", "RoundRobin"]
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 
 class EndpointSource(Protocol[Request, Response]):
@@ -69,7 +67,7 @@ class RoundRobin(Generic[Request, Response]):
 class Random(Generic[Request, Response]):
     """Any endpoint, uniformly: many clients that start together do not march in step.
 
-    Parameters:
+    Args:
         source: where the endpoints come from.
         rng: the source of randomness. Default: one of its own, seeded by the system.
     """

@@ -1,16 +1,15 @@
-"""What the interceptors and the programs do with spans."""
+"""The span of a whole call, over all its attempts."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Span, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, Tracer
 
 from meshkit.errors import status_of
-from meshkit.tracing import attributes as names
+from meshkit.tracing.attributes import record_status
 
 __all__ = ["root_span", "trace_id_of"]
 
@@ -44,16 +43,3 @@ def trace_id_of(span: Span) -> str:
     """The trace id as Zipkin shows it: 32 hexadecimal digits, 16 where the caller sent a 64-bit one."""
     trace_id = span.get_span_context().trace_id
     return f"{trace_id:0{32 if trace_id >> 64 else 16}x}"
-
-
-def rpc_attributes(full_method: str) -> dict[str, str]:
-    """What the spans of one RPC are tagged with from the start; `full_method` is e.g. `/BookService/GetBookInfo`."""
-    service, _, method = full_method.lstrip("/").rpartition("/")
-    return {names.RPC_SYSTEM: "grpc", names.RPC_SERVICE: service, names.RPC_METHOD: method}
-
-
-def record_status(span: Span, code: grpc.StatusCode, details: str | None) -> None:
-    """Tag a span with the call's gRPC status; anything but OK makes it a failed one."""
-    span.set_attribute(names.RPC_STATUS_CODE, code.value[0])
-    if code is not grpc.StatusCode.OK:
-        span.set_status(Status(StatusCode.ERROR, f"{code.name}: {details}" if details else code.name))

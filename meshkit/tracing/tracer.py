@@ -193,7 +193,7 @@ class LightTracer(trace.Tracer):
 class LightTracerProvider(TracerProvider):
     """The SDK's provider, whose tracers make LightSpans.
 
-    Parameters:
+    Args:
         sampler: decides on traces that begin here.
         resource: what the spans tell of the program.
     """

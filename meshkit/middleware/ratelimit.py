@@ -8,22 +8,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from meshkit import deadline
-from meshkit.endpoint import Endpoint
+from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.errors import RateLimitedError
 
 __all__ = ["DelayingLimiter", "ErroringLimiter", "TokenBucket"]
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 
 
 class TokenBucket:
     """`rate` tokens a second, at most `burst` at once.
 
-    Parameters:
+    Args:
         rate: tokens a second, above 0.
         burst: the bucket's size, at least 1. Default 1.
         clock: seconds, monotonic. Default time.monotonic.

@@ -15,19 +15,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import pybreaker
 
 from meshkit import deadline
-from meshkit.endpoint import Endpoint
+from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError, status_of
 
-__all__ = ["HystrixBreaker", "instance_breaker", "is_system_failure"]
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
+__all__ = ["HystrixBreaker", "is_system_failure"]
 
 # Answers that say nothing about the service's health: the caller's own doing, or a limiter at work.
 NOT_A_FAILURE = frozenset(
@@ -98,8 +95,9 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
     States and listeners are pybreaker's (`current_state`, `add_listener`, `open()`, `close()`);
     listeners run on the event loop and must not block.
 
-    Parameters (hystrix's defaults):
-        timeout: seconds that a call may take, else BreakerTimeoutError. Default 1; None: no limit of its own.
+    Args:
+        timeout: seconds that a call may take, else BreakerTimeoutError. Default 1 (this one and those below are
+            hystrix's); None: no limit of its own.
         error_percent: of calls in the window, 1..100, at which it opens. Default 50.
         sleep_window: seconds from opening to the probe. Default 5.
         max_sleep_window: the sleep window doubles up to this, in seconds, each time that a probe fails or that the
@@ -303,32 +301,3 @@ class HystrixBreaker(pybreaker.CircuitBreaker):
         """The caller gave up; where that was the probe, let the next call be it."""
         if generation == self._generation:
             self._probing = False
-
-
-def instance_breaker(
-    instance: str, listeners: Sequence[pybreaker.CircuitBreakerListener] = (), **options: Any
-) -> HystrixBreaker:
-    """A breaker for one instance of a service, as an Endpointer keeps them: whoever picks prefers the others.
-
-    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 7 s, and closes after 3 good probes in a
-    row, on probation for 10 calls. So a replica that fails half of its calls gets about two calls every 7 s (of three
-    coin flips one in eight is passed), and one that has recovered is back within about 7 s. Each probe is a user's
-    call, which a Retry repeats elsewhere where it fails. Growing ejections are Envoy's outlier detection and gRPC's
-    (proposal A50).
-
-    Parameters:
-        instance: the breaker's name.
-        listeners: hear of its states.
-        options: of HystrixBreaker, instead of those above.
-    """
-    defaults: dict[str, Any] = {
-        "timeout": None,
-        "error_percent": 40,
-        "request_volume": 5,
-        "sleep_window": 1.0,
-        "max_sleep_window": 7.0,
-        "probes": 3,
-        "probation": 10,
-        "max_concurrent": sys.maxsize,
-    }
-    return HystrixBreaker(instance, listeners=listeners, **(defaults | options))

@@ -11,31 +11,32 @@ from typing import Self
 
 import structlog
 
-from meshkit.background import end_task
+from meshkit.background import end_task, end_tasks
 from meshkit.backoff import Backoff, Streak
+from meshkit.discovery.registrations import key_of
 from meshkit.errors import EtcdError, LeaseLostError
-from meshkit.etcd.port import Etcd, KeyValue, Lease
+from meshkit.etcd.api import Etcd, KeyValue, Lease
 
 __all__ = ["Registrar"]
 
 log = structlog.stdlib.get_logger(__name__)
 
 # Seconds that revoking the lease may take on leaving.
-PATIENCE = 2.5
+LEAVING = 2.5
 
 
 class Registrar:
-    """Puts `key` = `value` under a lease, keeps it there, and takes it away again.
+    """Puts an instance's key under a lease, keeps it there, and takes it away again.
 
     An async context manager: entering starts registering in the background (etcd may be down), leaving deregisters.
     A lost lease, a deleted key, an etcd that comes back with or without its data: registered again, with full-jitter
     backoff. A key that somebody else has put in the meantime belongs to that successor and is left alone until it
     is gone.
 
-    Parameters:
+    Args:
         etcd: where to register.
-        key: e.g. `/services/book/127.0.0.1:50051`.
-        value: e.g. `127.0.0.1:50051`.
+        prefix: of the service's registrations, e.g. `/services/book/`; the key is `<prefix><address>`.
+        address: `host:port` that clients reach the instance at.
         ttl: of the lease, in seconds: how long a killed instance stays visible. Default 10. Renewed at ttl / 3.
         backoff: between failed tries. Its default cap of 1 s bounds how long after etcd's return the key is back.
         recheck: seconds after which the key is looked at even though no watch reported a change. Default 30.
@@ -44,17 +45,17 @@ class Registrar:
     def __init__(
         self,
         etcd: Etcd,
+        prefix: str,
+        address: str,
         *,
-        key: str,
-        value: str,
         ttl: int = 10,
         backoff: Backoff | None = None,
         recheck: float = 30.0,
     ) -> None:
         if ttl < 1:
             raise ValueError(f"expected a lease TTL of at least 1 s, got {ttl}")
-        self.key = key
-        self.value = value
+        self.key = key_of(prefix, address)
+        self.address = address
         self._etcd = etcd
         self._ttl = ttl
         self._backoff = backoff or Backoff()
@@ -68,13 +69,17 @@ class Registrar:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._keep_registered(), name=f"registrar {self.key}")
+        self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.deregister()
+
+    def start(self) -> None:
+        """Begin to register, in the background: etcd may be down. Entering does this."""
+        self._task = asyncio.create_task(self._keep_registered(), name=f"registrar {self.key}")
 
     @property
     def registered(self) -> bool:
@@ -130,7 +135,7 @@ class Registrar:
         lease = self._lease = await self._etcd.grant(self._ttl, self._lease_id)
         if self._ever_registered:
             # Lost and found: whoever has put the key since is our successor.
-            while (owner := await self._etcd.put_if_absent(self.key, self.value, lease.id)) is not None:
+            while (owner := await self._etcd.put_if_absent(self.key, self.address, lease.id)) is not None:
                 if owner.lease == lease.id:
                     # Ours: an earlier try has put it, and its answer got lost.
                     break
@@ -138,7 +143,7 @@ class Registrar:
         else:
             # The first time, a key that is there is the leftover of an earlier life at this address.
             self._put_sent = True
-            await self._etcd.put(self.key, self.value, lease.id)
+            await self._etcd.put(self.key, self.address, lease.id)
         self._ever_registered = True
         self._registered.set()
         log.info("registered", key=self.key, lease=f"{lease.id:x}", ttl=lease.ttl)
@@ -160,9 +165,7 @@ class Registrar:
             for task in done:
                 task.result()
         finally:
-            renewal.cancel()
-            guard.cancel()
-            await asyncio.gather(renewal, guard, return_exceptions=True)
+            await end_tasks((renewal, guard))
 
     async def _renew(self, lease: Lease) -> None:
         streak = Streak(self._backoff)
@@ -222,7 +225,7 @@ class Registrar:
             return True
         streak, reason = Streak(self._backoff), "no answer"
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LEAVING):
                 while True:
                     try:
                         await self._etcd.revoke(self._lease_id)

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans as Zipkin's protobuf, written straight to the wire format.
+"""Zipkin: spans as its protobuf, written straight to the wire format, and sent to its collector.
 
 Source: https://github.com/openzipkin/zipkin-api/blob/master/zipkin.proto. The package's own encoder marks every span
 as debug, which switches the collector's sampling off; never names the remote endpoint, without which Zipkin draws no
@@ -10,17 +10,27 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import cached_property, lru_cache
 
+import requests
 from opentelemetry.exporter.zipkin.node_endpoint import NodeEndpoint
+from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
 
+from meshkit.address import parse_address
+from meshkit.errors import CollectorUnavailableError, SpansRefusedError
 from meshkit.tracing import attributes as names
 from meshkit.tracing.b3 import is_debug
+from meshkit.tracing.processor import PreparingExporter
 
-__all__ = ["SpanEncoder"]
+__all__ = ["SpanEncoder", "zipkin_exporter"]
 
+# Seconds to connect, and to wait for the answer.
+TIMEOUT = (1.0, 2.0)
+TOO_MANY_REQUESTS = 429
 MAX_TAG_BYTES = 256
 
 # A field's first byte: its number and its wire type (2: length-delimited, 0: varint, 1: eight bytes).
@@ -66,6 +76,55 @@ class SpanEncoder:
             _endpoint(local_endpoint.service_name, str(address) if address else "", local_endpoint.port or 0)
         )
         return lambda span: b"\x0a" + _sized(_span(span, local))
+
+
+class _ZipkinExporter(ZipkinExporter, PreparingExporter):
+    """Tells a collector that is away or overloaded from one that refuses for good (raises SpansRefusedError)."""
+
+    def __init__(self, url: str, session: requests.Session, service: str) -> None:
+        super().__init__(endpoint=url, session=session)
+        self.encoder = SpanEncoder()  # type: ignore[assignment]
+        session.headers["Content-Type"] = SpanEncoder.content_type()
+        self.local_node.service_name = service
+
+    @cached_property
+    def _encode(self) -> Callable[[ReadableSpan], bytes]:
+        return SpanEncoder.for_endpoint(self.local_node)
+
+    def prepare(self, span: ReadableSpan) -> bytes:
+        return self._encode(span)
+
+    def send(self, prepared: Sequence[bytes]) -> SpanExportResult:
+        # Followed, Zipkin's redirect from its root to its web page would end with a 200, and the spans nowhere.
+        answer = self.session.post(self.endpoint, data=b"".join(prepared), timeout=TIMEOUT, allow_redirects=False)
+        if answer.status_code < 300:
+            return SpanExportResult.SUCCESS
+        reason = f"{self.endpoint} answered {answer.status_code} {answer.reason}".rstrip()
+        if answer.status_code >= 500 or answer.status_code == TOO_MANY_REQUESTS:
+            raise CollectorUnavailableError(reason)
+        raise SpansRefusedError(reason)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
+        return self.send([self.prepare(span) for span in spans])
+
+
+def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> SpanExporter:
+    """The package's exporter with the encoder of meshkit; see `tracer_provider` for the parameters."""
+    exporter = _ZipkinExporter(url, requests.Session(), service)
+    node = exporter.local_node
+    if address is not None:
+        host, port = parse_address(address) if _has_port(address) else (address, None)
+        with suppress(ValueError):  # a host name: Zipkin's endpoints have no place for one
+            if ipaddress.ip_address(host).version == 4:
+                node.ipv4 = host
+            else:
+                node.ipv6 = host
+        node.port = port
+    return exporter
+
+
+def _has_port(address: str) -> bool:
+    return address.startswith("[") or address.count(":") == 1
 
 
 def _span(span: ReadableSpan, local: bytes) -> bytes:

@@ -1,0 +1,33 @@
+"""A call on its way out, top to bottom: retry, balancer, endpointer, instance, channel."""
+
+from __future__ import annotations
+
+from meshkit.client.balancer import Balancer, EndpointSource, Random, RoundRobin
+from meshkit.client.budget import RetryBudget
+from meshkit.client.channel import channel_factory, instance_channel
+from meshkit.client.ejection import EjectionListener, instance_breaker
+from meshkit.client.endpointer import Endpointer, InstanceSource
+from meshkit.client.instance import Connection, Factory, InstanceEndpoint
+from meshkit.client.retry import Retry, is_retryable
+from meshkit.client.spans import TracedChannel, TracingClientInterceptor
+
+__all__ = [
+    "Balancer",
+    "Connection",
+    "EjectionListener",
+    "EndpointSource",
+    "Endpointer",
+    "Factory",
+    "InstanceEndpoint",
+    "InstanceSource",
+    "Random",
+    "Retry",
+    "RetryBudget",
+    "RoundRobin",
+    "TracedChannel",
+    "TracingClientInterceptor",
+    "channel_factory",
+    "instance_breaker",
+    "instance_channel",
+    "is_retryable",
+]

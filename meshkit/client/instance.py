@@ -1,0 +1,99 @@
+"""One instance of a service, as a client calls it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, Protocol, runtime_checkable
+
+import grpc
+
+from meshkit.endpoint import Endpoint, Request, Response
+from meshkit.errors import CutOffError, status_of
+from meshkit.middleware.breaker import HystrixBreaker
+
+__all__ = ["Connection", "Factory", "InstanceEndpoint"]
+
+Factory = Callable[[str], AbstractAsyncContextManager[Endpoint[Request, Response]]]
+
+
+@runtime_checkable
+class Connection(Protocol):
+    """What an endpoint may be as well: something that knows whether it reaches its instance."""
+
+    def connected(self) -> bool:
+        """Whether the connection stands; where it does not, asking makes it try."""
+
+
+class InstanceEndpoint(Generic[Request, Response]):
+    """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight.
+
+    Args:
+        instance: `host:port`.
+        endpoint: calls the instance. Where it is a `Connection` too, as those of `channel_factory` are, an UNAVAILABLE
+            makes the instance not ready until it is connected: no call is spent on finding out.
+        breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
+        connect_first: whether it is not ready from the start, until it is connected. Default no.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        endpoint: Endpoint[Request, Response],
+        *,
+        breaker: HystrixBreaker | None = None,
+        connect_first: bool = False,
+    ) -> None:
+        self.instance = instance
+        self.in_flight = 0
+        self._endpoint = endpoint
+        self._breaker = breaker
+        candidate: object = endpoint
+        self._connection = candidate if isinstance(candidate, Connection) else None
+        self._suspect = connect_first and self._connection is not None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call should go here rather than elsewhere."""
+        if self._suspect:
+            if self._connection is None or not self._connection.connected():
+                return False
+            self._suspect = False
+        return self._breaker is None or self._breaker.ready
+
+    async def __call__(self, request: Request) -> Response:
+        """Call the instance, ready or not.
+
+        Raises:
+            CutOffError: the call was cut off, and not by its caller.
+        """
+        self.in_flight += 1
+        self._idle.clear()
+        try:
+            if self._breaker is None or not self._breaker.ready:
+                return await self._endpoint(request)
+            return await self._breaker.call_async(self._endpoint, request)
+        except asyncio.CancelledError as error:
+            # grpc.aio ends the calls of a channel that is closed as if their callers had cancelled them.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise CutOffError("cut off: the channel was closed before the answer came") from error
+        except Exception as error:
+            if self._connection is not None and status_of(error) is grpc.StatusCode.UNAVAILABLE:
+                self._suspect = True
+            raise
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until no call is in flight."""
+        await self._idle.wait()
+
+    def __repr__(self) -> str:
+        return f"InstanceEndpoint({self.instance}, in_flight={self.in_flight})"

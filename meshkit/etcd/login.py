@@ -1,0 +1,111 @@
+"""Logging in to etcd: who, and the token that each request then brings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from etcd3.etcdrpc import rpc_pb2 as rpc
+from etcd3.etcdrpc import rpc_pb2_grpc as stubs
+
+from meshkit.errors import EtcdError
+
+__all__ = ["EtcdLogin", "Metadata", "Token"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+Metadata = tuple[tuple[str, str], ...]
+
+# etcd has no status of its own for most of them.
+TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old", "user name is empty")
+AUTH_NOT_ENABLED = "authentication is not enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdLogin:
+    """A user of etcd. The password's file is read at every login, so that a changed one is taken up.
+
+    Args:
+        user: its name in etcd.
+        password_file: holds the password; a line end after it does not count.
+    """
+
+    user: str
+    password_file: Path
+
+    def password(self) -> str:
+        """Read the password.
+
+        Raises:
+            ValueError: the file is missing, cannot be read, or holds none.
+        """
+        try:
+            password = self.password_file.read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.password_file}: {getattr(error, 'strerror', None) or error}") from error
+        if not password:
+            raise ValueError(f"{self.password_file}: expected a password, got an empty file")
+        return password
+
+
+class Token:
+    """The token of a login, shared by all requests; without a login there is none.
+
+    Args:
+        login: whom to log in as; None: nobody.
+        timeout: seconds that a login may take.
+    """
+
+    def __init__(self, login: EtcdLogin | None, timeout: float) -> None:
+        self._login = login
+        self._timeout = timeout
+        self._token: str | None = None
+        self._logging_in = asyncio.Lock()
+
+    async def metadata(self, channel: grpc.aio.Channel) -> Metadata:
+        """Log in, unless that is done; what to send with each request then.
+
+        Raises:
+            EtcdError: the password's file is of no use.
+            grpc.aio.AioRpcError: etcd did not take the login.
+        """
+        if self._login is not None and self._token is None:
+            async with self._logging_in:
+                # Somebody else may have done it while this one waited.
+                if self._token is None:
+                    self._token = await self._authenticate(channel, self._login)
+        return self._metadata()
+
+    def refused(self, reason: str | None, metadata: Metadata) -> bool:
+        """Whether etcd's reason for an error is the token in this metadata, which is forgotten then."""
+        if self._login is None or not _mentions(reason, TOKEN_REFUSED):
+            return False
+        # Unless there is a newer one by now.
+        if metadata == self._metadata():
+            self._token = None
+        return True
+
+    def _metadata(self) -> Metadata:
+        return (("token", self._token),) if self._token else ()
+
+    async def _authenticate(self, channel: grpc.aio.Channel, login: EtcdLogin) -> str:
+        try:
+            request = rpc.AuthenticateRequest(name=login.user, password=login.password())
+        except ValueError as error:
+            raise EtcdError(f"no login: {error}") from error
+        try:
+            answer = await stubs.AuthStub(channel).Authenticate(request, timeout=self._timeout)
+        except grpc.aio.AioRpcError as error:
+            if not _mentions(error.details(), (AUTH_NOT_ENABLED,)):
+                raise
+            log.warning("etcd's authentication is not enabled, going on without it", user=login.user)
+            return ""
+        return str(answer.token)
+
+
+def _mentions(text: str | None, phrases: Sequence[str]) -> bool:
+    return any(phrase in (text or "") for phrase in phrases)

@@ -1,0 +1,11 @@
+"""A call on its way in: the server's life, and what wraps the handlers of its services."""
+
+from __future__ import annotations
+
+from meshkit.server.health import HealthServicer
+from meshkit.server.interceptor import MiddlewareInterceptor
+from meshkit.server.serving import serve
+from meshkit.server.spans import TracingServerInterceptor
+from meshkit.server.unary import UnaryInterceptor
+
+__all__ = ["HealthServicer", "MiddlewareInterceptor", "TracingServerInterceptor", "UnaryInterceptor", "serve"]
