@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -63,21 +65,28 @@ class Rendered:
         return found[0]
 
     def pods(self) -> dict[str, Manifest]:
-        """By component: the pods' metadata and spec, wherever they are written; "sweep" is the one at uninstalling."""
+        """By component: the pods' metadata and spec, wherever they are written; "sweep" is that of uninstalling."""
         found = {}
         for manifest in self.of_kind("Deployment", "StatefulSet", "Job"):
             template = manifest["spec"]["template"]
-            found[template["metadata"]["labels"]["app.kubernetes.io/component"]] = template
+            hook = "helm.sh/hook" in manifest["metadata"].get("annotations", {})
+            found["sweep" if hook else template["metadata"]["labels"]["app.kubernetes.io/component"]] = template
         for manifest in self.of_kind("Pod"):
-            found[{"test": "test", "post-delete": "sweep"}[manifest["metadata"]["annotations"]["helm.sh/hook"]]] = (
-                manifest
-            )
+            found["test"] = manifest
         return found
 
     def container(self, component: str) -> Manifest:
         """A component's one container."""
         (container,) = self.pods()[component]["spec"]["containers"]
         return dict(container)
+
+    def containers(self) -> list[tuple[str, Manifest]]:
+        """Of all pods, those that run first included; each after `component/name`."""
+        return [
+            (f"{component}/{container['name']}", container)
+            for component, pod in self.pods().items()
+            for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"])
+        ]
 
     def environment(self, component: str) -> dict[str, str | None]:
         """Of a component's one container; None: a value that is not a plain one."""
@@ -89,13 +98,14 @@ def names(manifests: Iterable[Manifest]) -> list[str]:
 
 
 @functools.cache
-def helm(*arguments: str) -> str:
+def helm(*arguments: str, environment: tuple[tuple[str, str], ...] = ()) -> str:
     """What helm prints; the same for the same arguments.
 
     Raises:
         RenderError: it fails.
     """
-    done = subprocess.run([HELM, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    env = {**os.environ, **dict(environment)}
+    done = subprocess.run([HELM, *arguments], capture_output=True, text=True, timeout=60, check=False, env=env)
     if done.returncode != 0:
         raise RenderError(done.stderr)
     return done.stdout
@@ -108,20 +118,23 @@ def render(
     namespace: str = "books",
     chart: Path = CHART,
     kubernetes: str = "1.35.0",
+    flags: tuple[str, ...] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Rendered:
     """The objects of a release with these values (or this values file) over the chart's own.
 
     Raises:
         RenderError: helm refuses them.
     """
-    command = ["template", release, str(chart), "--namespace", namespace, "--kube-version", kubernetes]
+    command = ["template", release, str(chart), "--namespace", namespace, "--kube-version", kubernetes, *flags]
     if isinstance(values, Path):
         command += ["--values", str(values)]
     else:
         command += [
             part for key, value in (values or {}).items() for part in ("--set-json", f"{key}={json.dumps(value)}")
         ]
-    return Rendered(manifest for manifest in yaml.load_all(helm(*command), Loader=yaml.CSafeLoader) if manifest)
+    output = helm(*command, environment=tuple(environment.items()))
+    return Rendered(manifest for manifest in yaml.load_all(output, Loader=yaml.CSafeLoader) if manifest)
 
 
 @pytest.fixture(scope="session")

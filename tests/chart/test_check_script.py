@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import importlib.util
 import time
@@ -100,7 +101,7 @@ def test_a_zipkin_that_does_not_answer_yet_is_asked_again(check: ModuleType, mon
     monkeypatch.setattr(check, "stored", stored)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     call = {"trace_id": "a", "instance": INSTANCE, "attempts": 1}
-    check.see_trace("http://zipkin:9411", call, time.monotonic() + 60)
+    check.see_trace(check.zipkin_of("http://zipkin:9411"), call, time.monotonic() + 60)
     assert answers == []
 
 
@@ -111,4 +112,21 @@ def test_a_zipkin_that_never_answers_is_named(check: ModuleType, monkeypatch: py
     monkeypatch.setattr(check, "stored", stored)
     call = {"trace_id": "a", "instance": INSTANCE, "attempts": 1}
     with pytest.raises(SystemExit, match=r"http://zipkin:9411: .*connection refused"):
-        check.see_trace("http://zipkin:9411", call, 0.0)
+        check.see_trace(check.zipkin_of("http://zipkin:9411"), call, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("collector", "url", "login"),
+    [
+        ("http://zipkin:9411/api/v2/spans", "http://zipkin:9411", None),
+        ("https://zipkin.infra/traces/api/v2/spans?key=secret", "https://zipkin.infra/traces", None),
+        ("https://books:s%40cret@zipkin.infra/api/v2/spans", "https://zipkin.infra", b"books:s@cret"),
+        ("http://[fd00::9]:9411/api/v2/spans", "http://[fd00::9]:9411", None),
+    ],
+)
+def test_a_password_in_the_collectors_url_becomes_a_header(
+    check: ModuleType, collector: str, url: str, login: bytes | None
+) -> None:
+    zipkin = check.zipkin_of(collector)
+    assert zipkin.url == url
+    assert zipkin.headers == ({"Authorization": f"Basic {base64.b64encode(login).decode()}"} if login else {})

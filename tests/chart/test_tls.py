@@ -20,6 +20,7 @@ from tests.chart.conftest import EXTERNAL_ETCD, Rendered, RenderError, render
 
 ISSUER = {"name": "books", "kind": "ClusterIssuer"}
 OWN_SECRETS = {"tls.enabled": True, "tls.serverSecret": "theirs", "tls.clientSecret": "ours"}
+SECRETS = {**OWN_SECRETS, "tls.etcdSecret": "etcds"}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,39 @@ def test_etcd_takes_nobody_without_a_certificate_neither_clients_nor_members(sec
     assert plain == ["--listen-metrics-urls=http://0.0.0.0:2381"]
 
 
+def flag(command: list[str], name: str) -> list[str]:
+    """The values of a flag that is a comma list."""
+    (value,) = (word.partition("=")[2] for word in command if word.partition("=")[0] == name)
+    return value.split(",")
+
+
+def test_etcd_takes_just_the_certificates_of_this_release(secured: Rendered, tmp_path: Path) -> None:
+    command = secured.container("etcd")["command"]
+    names = {side: dns_names(files_of(secured, side, tmp_path / side)) for side in ("server", "client", "etcd")}
+    # Its own is what `kubectl exec … etcdctl` shows.
+    allowed = flag(command, "--client-cert-allowed-hostname")
+    assert [side for side in names if {*names[side]} & {*allowed}] == ["server", "client", "etcd"]
+    assert len(allowed) == 3
+    (peer,) = flag(command, "--peer-cert-allowed-hostname")
+    assert [side for side in names if peer in names[side]] == ["etcd"]
+
+
+def test_etcd_takes_the_names_that_it_is_told_of() -> None:
+    values = {**SECRETS, "tls.serverName": "books", "tls.clientName": "reader"}
+    command = render({**values, "tls.etcdFrom": ["other-bookmesh-client"]}).container("etcd")["command"]
+    assert flag(command, "--client-cert-allowed-hostname") == [
+        *("books", "reader", "demo-bookmesh-etcd"),
+        "other-bookmesh-client",
+    ]
+
+
+def test_the_clients_certificate_has_the_name_that_is_asked_for(tmp_path: Path) -> None:
+    rendered = render({"tls.enabled": True, "tls.clientName": "reader"})
+    assert dns_names(files_of(rendered, "client", tmp_path / "client")) == ["reader"]
+    issued = render({"tls.enabled": True, "tls.issuer": ISSUER, "tls.clientName": "reader"})
+    assert issued.one("Certificate", "client")["spec"]["dnsNames"] == ["reader"]
+
+
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
 def test_etcds_probes_need_no_certificate(secured: Rendered, probe: str) -> None:
     etcd = secured.container("etcd")
@@ -123,7 +157,7 @@ def parameters(command: click.Command, environment: dict[str, str | None], folde
     """What a program makes of a container's environment, with the Secret's files in that folder."""
     arguments = [
         f"--{name.removeprefix('BOOK_SERVER_').removeprefix('BOOK_CLIENT_').lower().replace('_', '-')}="
-        + (f"{folder}/{Path(value).name}" if value.startswith("/tls/") else value.replace("$(POD_IP)", "10.0.0.1"))
+        + (f"{folder}/{Path(value).name}" if value.startswith("/tls/") else value)
         for name, value in environment.items()
         if name.startswith("BOOK_") and value is not None
     ]

@@ -4,8 +4,10 @@ import asyncio
 import base64
 import os
 import re
+import ssl
 import subprocess
 from functools import partial
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Self
 
@@ -25,12 +27,18 @@ ALL_KEYS = {"key": "AA==", "range_end": "AA=="}
 
 
 class ChartsEtcd:
-    """The chart's etcd, with addresses and folders moved to where a test may have them."""
+    """The chart's etcd, with addresses and folders moved to where a test may have them.
 
-    def __init__(self, rendered: Rendered, run_dir: Path) -> None:
+    Args:
+        rendered: The release that has it.
+        run_dir: Where its data, its log and the certificates go.
+        certificates: The release that has the certificates; the same by default.
+    """
+
+    def __init__(self, rendered: Rendered, run_dir: Path, certificates: Rendered | None = None) -> None:
         self._run_dir = run_dir
         self._ports = {number: free_port() for number in (2379, 2380, 2381, 2382)}
-        for secret in rendered.of_kind("Secret"):
+        for secret in (certificates or rendered).of_kind("Secret"):
             folder = run_dir / secret["metadata"]["labels"]["app.kubernetes.io/component"]
             folder.mkdir()
             for name, content in secret["data"].items():
@@ -43,24 +51,21 @@ class ChartsEtcd:
             if name.startswith("ETCDCTL_") and value is not None
         }
         self.address = f"localhost:{self._ports[2379]}"
+        self.peers = f"localhost:{self._ports[2380]}"
 
     def _moved(self, text: str) -> str:
         # All in one pass: 2379's new port may begin with 2382.
         text = re.sub(r":(23\d\d)\b", lambda found: f":{self._ports[int(found[1])]}", text)
         text = text.replace("$(POD_NAME)", HOST.partition(".")[0]).replace(HOST, "localhost")
-        return (
-            text.replace("//0.0.0.0", "//127.0.0.1")
-            .replace("/tls/", f"{self._run_dir}/etcd/")
-            .replace("/var/lib/etcd", str(self._run_dir))
-        )
+        return text.replace("/tls/", f"{self._run_dir}/etcd/").replace("/var/lib/etcd", str(self._run_dir))
 
     def files(self, component: str) -> PemFiles:
         folder = self._run_dir / component
         return PemFiles(folder / "ca.crt", folder / "tls.crt", folder / "tls.key")
 
-    async def probe(self, path: str, body: object = None) -> int:
+    async def probe(self, path: str, body: object = None, host: str = "127.0.0.1") -> int:
         """The status of an answer on the port that Kubernetes' probes ask."""
-        return (await request(f"http://127.0.0.1:{self._ports[2381]}/{path}", body, timeout=5))[0]
+        return (await request(f"http://{host}:{self._ports[2381]}/{path}", body, timeout=5))[0]
 
     async def etcdctl(self, *args: str) -> str:
         """What it prints in etcd's container."""
@@ -103,3 +108,45 @@ async def test_with_tls_only_those_with_a_certificate_of_the_release_get_in(run_
                 with pytest.raises(EtcdError):
                     await stranger.list("/")
         assert (await etcd.etcdctl("get", "--prefix", "/")).split() == ["/client", "here", "/server", "here"]
+
+
+async def test_a_certificate_of_the_same_authority_with_another_name_gets_in_nowhere(run_dir: Path) -> None:
+    ours = render({"tls.enabled": True})
+    # To this etcd the client's certificate is that of another workload.
+    other = render({"tls.enabled": True, "tls.clientName": "reader"})
+    async with ChartsEtcd(other, run_dir, certificates=ours) as etcd:
+        async with EtcdClient([etcd.address], tls=etcd.files("server")) as known:
+            await known.put("/server", "here")
+        async with EtcdClient([etcd.address], tls=etcd.files("client")) as stranger:
+            with pytest.raises(EtcdError):
+                await stranger.list("/")
+
+
+@pytest.mark.parametrize(("component", "taken"), [("etcd", True), ("server", False), ("client", False)])
+async def test_members_take_each_other_and_nobody_else(run_dir: Path, component: str, *, taken: bool) -> None:
+    async with ChartsEtcd(render({"tls.enabled": True}), run_dir) as etcd:
+        status = await asyncio.to_thread(_members_asked, etcd.peers, etcd.files(component))
+    assert (status == 200) is taken, status
+
+
+def _members_asked(address: str, files: PemFiles) -> int | str:
+    """The status of a member's answer to another, or why there is none."""
+    context = ssl.create_default_context(cafile=files.ca)
+    assert files.cert is not None
+    context.load_cert_chain(files.cert, files.key)
+    connection = HTTPSConnection(address, timeout=10, context=context)
+    try:
+        connection.request("GET", "/members")
+        return connection.getresponse().status
+    except OSError as error:
+        return str(error)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_it_listens_for_both_ip_families(run_dir: Path, host: str) -> None:
+    async with ChartsEtcd(render(), run_dir) as etcd:
+        assert await etcd.probe("readyz", host=host) == 200
+        async with EtcdClient([etcd.address.replace("localhost", host)]) as client:
+            await client.put("/family", host)

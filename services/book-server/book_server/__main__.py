@@ -9,6 +9,7 @@ from typing import Any
 import click
 import structlog
 from book_pb2_grpc import add_BookServiceServicer_to_server
+from click.core import ParameterSource
 
 from book_server.books import SERVICE, BookService
 from meshkit import (
@@ -25,6 +26,7 @@ from meshkit import (
     serve,
     stop_signal,
 )
+from meshkit.address import parse_address
 from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import ADDRESS, DURATION, PEM_FILE, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
@@ -61,6 +63,10 @@ class Settings:
 @click.option(
     "--advertise", type=ADDRESS, default="127.0.0.1:50051", help="Address that clients reach this replica at."
 )
+@click.option(
+    "--advertise-host",
+    help="Host of that address where --advertise is not given, an IPv6 one without brackets; its port is --listen's.",
+)
 @mesh_options("/services/book/")
 @click.option(
     "--lease-ttl", type=click.IntRange(1, 3600), default=10, help="Seconds until a killed replica's registration ends."
@@ -89,10 +95,24 @@ def command(**flags: Any) -> int:
     Each flag can be an environment variable too: --lease-ttl is BOOK_SERVER_LEASE_TTL. SIGTERM makes it leave without
     losing a call.
     """
-    settings = Settings(**flags)
+    settings = Settings(**_advertised(**flags))
     configure_logging(settings.log_format, settings.log_level)
     run_async(serve_books(settings, _tls(settings)))
     return 0
+
+
+def _advertised(*, advertise_host: str | None, **flags: Any) -> dict[str, Any]:
+    """The flags, with --advertise as --advertise-host says: Kubernetes tells a pod its address without brackets."""
+    given = click.get_current_context().get_parameter_source("advertise") is not ParameterSource.DEFAULT
+    if advertise_host is None or given:
+        return flags
+    host = f"[{advertise_host}]" if ":" in advertise_host else advertise_host
+    address = f"{host}:{parse_address(flags['listen'])[1]}"
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise click.UsageError(f"--advertise-host is {advertise_host!r}: {error}") from error
+    return flags | {"advertise": address}
 
 
 def _tls(settings: Settings) -> ServerTls | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 Span = dict[str, Any]
 
@@ -19,14 +21,30 @@ PATIENCE = 60
 METHODS = ["bookservice/getbookinfo", "bookservice/getbooklist"]
 
 
-def stored(zipkin: str, trace_id: str) -> list[Span]:
+class Zipkin(NamedTuple):
+    """Where traces are asked for: `scheme://host:port`, and the headers that the collector's URL makes necessary."""
+
+    url: str
+    headers: dict[str, str]
+
+
+def zipkin_of(collector: str) -> Zipkin:
+    """The Zipkin that a collector's URL belongs to; a login in it becomes a header, and is never shown."""
+    parts = urlsplit(collector)
+    login, _, host = parts.netloc.rpartition("@")
+    headers = {"Authorization": f"Basic {base64.b64encode(unquote(login).encode()).decode()}"} if login else {}
+    return Zipkin(f"{parts.scheme}://{host}{parts.path.partition('/api/')[0]}", headers)
+
+
+def stored(zipkin: Zipkin, trace_id: str) -> list[Span]:
     """A call's spans as Zipkin's API gives them; [] while it has none.
 
     Raises:
         OSError: Zipkin does not answer, perhaps not yet.
     """
     try:
-        with urllib.request.urlopen(f"{zipkin}/api/v2/trace/{trace_id}", timeout=10) as answer:
+        request = urllib.request.Request(f"{zipkin.url}/api/v2/trace/{trace_id}", headers=zipkin.headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             spans: list[Span] = json.load(answer)
             return spans
     except urllib.error.HTTPError as error:
@@ -91,7 +109,7 @@ def make_calls(number: int) -> list[dict[str, Any]]:
     return calls
 
 
-def see_trace(zipkin: str, call: dict[str, Any], give_up: float) -> None:
+def see_trace(zipkin: Zipkin, call: dict[str, Any], give_up: float) -> None:
     """Wait until a call's trace is whole.
 
     Raises:
@@ -103,7 +121,7 @@ def see_trace(zipkin: str, call: dict[str, Any], give_up: float) -> None:
             spans = stored(zipkin, call["trace_id"])
             wrong = list(flaws(spans, call["instance"], call["attempts"]))
         except OSError as error:
-            wrong = [f"{zipkin}: {error}"]
+            wrong = [f"{zipkin.url}: {error}"]
         if not wrong:
             return
         if time.monotonic() > give_up:
@@ -120,7 +138,7 @@ def main() -> None:
     if collector == "off":
         print(f"{len(calls)} calls succeeded, by {instances}; there is no Zipkin to ask for their traces")
         return
-    zipkin = collector.partition("/api/")[0]
+    zipkin = zipkin_of(collector)
     give_up = time.monotonic() + PATIENCE
     for call in calls:
         see_trace(zipkin, call, give_up)

@@ -2,20 +2,20 @@
 
 {{- define "bookmesh.clientEnv" -}}
 {{ include "bookmesh.etcdEnv" (list . "BOOK_CLIENT") }}
-- {name: BOOK_CLIENT_ZIPKIN, value: {{ include "bookmesh.zipkinUrl" . | quote }}}
+{{ include "bookmesh.zipkinEnv" (list . "BOOK_CLIENT") }}
 - {name: BOOK_CLIENT_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
 - {name: BOOK_CLIENT_LOG_LEVEL, value: {{ .Values.logLevel | quote }}}
 {{- with .Values.client }}
 - {name: BOOK_CLIENT_INTERVAL, value: {{ .interval | quote }}}
-- {name: BOOK_CLIENT_CONCURRENCY, value: {{ .concurrency | int | quote }}}
-- {name: BOOK_CLIENT_ATTEMPTS, value: {{ .attempts | int | quote }}}
+- {name: BOOK_CLIENT_CONCURRENCY, value: {{ .concurrency | toJson | quote }}}
+- {name: BOOK_CLIENT_ATTEMPTS, value: {{ .attempts | toJson | quote }}}
 - {name: BOOK_CLIENT_TIMEOUT, value: {{ .timeout | quote }}}
 - {name: BOOK_CLIENT_INVALIDATE_AFTER, value: {{ .invalidateAfter | quote }}}
 - {name: BOOK_CLIENT_BREAKER_TIMEOUT, value: {{ .breaker.timeout | quote }}}
-- {name: BOOK_CLIENT_BREAKER_ERROR_PERCENT, value: {{ .breaker.errorPercent | quote }}}
+- {name: BOOK_CLIENT_BREAKER_ERROR_PERCENT, value: {{ .breaker.errorPercent | toJson | quote }}}
 - {name: BOOK_CLIENT_BREAKER_SLEEP, value: {{ .breaker.sleep | quote }}}
-- {name: BOOK_CLIENT_BREAKER_MAX_CONCURRENT, value: {{ .breaker.maxConcurrent | int | quote }}}
-- {name: BOOK_CLIENT_BREAKER_VOLUME, value: {{ .breaker.volume | int | quote }}}
+- {name: BOOK_CLIENT_BREAKER_MAX_CONCURRENT, value: {{ .breaker.maxConcurrent | toJson | quote }}}
+- {name: BOOK_CLIENT_BREAKER_VOLUME, value: {{ .breaker.volume | toJson | quote }}}
 {{- end }}
 {{- if .Values.tls.enabled }}
 - {name: BOOK_CLIENT_TLS_CA, value: /tls/ca.crt}
@@ -34,14 +34,9 @@ image: {{ include "bookmesh.image" (list . .Values.client.image) }}
 imagePullPolicy: {{ .Values.client.image.pullPolicy }}
 securityContext: {{- include "bookmesh.containerSecurity" . | nindent 2 }}
 args: ["--calls=1", "--interval=0s", "--timeout=300s", "--breaker-timeout=300s"]
-env: {{- include "bookmesh.clientEnv" . | nindent 2 }}
-  {{- with .Values.client.extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-resources: {{- toYaml .Values.client.resources | nindent 2 }}
-{{- with include "bookmesh.secretMounts" . }}
-volumeMounts: {{- . | nindent 2 }}
-{{- end }}
+env: {{- include "bookmesh.env" (list (include "bookmesh.clientEnv" .) .Values.client) | nindent 2 }}
+resources: {{ toJson .Values.client.resources }}
+{{ include "bookmesh.volumeMounts" (list (include "bookmesh.secretMounts" .) .Values.client) }}
 {{- end -}}
 
 {{/* Takes (list . calls). */}}
@@ -52,19 +47,15 @@ name: book-client
 image: {{ include "bookmesh.image" (list $root .image) }}
 imagePullPolicy: {{ .image.pullPolicy }}
 securityContext: {{- include "bookmesh.containerSecurity" $root | nindent 2 }}
-env: {{- include "bookmesh.clientEnv" $root | nindent 2 }}
-  - {name: BOOK_CLIENT_CALLS, value: {{ index $ 1 | int | quote }}}
-  {{- with .extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-resources: {{- toYaml .resources | nindent 2 }}
-{{- end }}
-{{- with include "bookmesh.secretMounts" $root }}
-volumeMounts: {{- . | nindent 2 }}
+env:
+  {{- $calls := printf "- {name: BOOK_CLIENT_CALLS, value: %q}" (index $ 1 | toJson) }}
+  {{- include "bookmesh.env" (list (printf "%s\n%s" (include "bookmesh.clientEnv" $root) $calls) .) | nindent 2 }}
+resources: {{ toJson .resources }}
+{{ include "bookmesh.volumeMounts" (list (include "bookmesh.secretMounts" $root) .) }}
 {{- end }}
 {{- end -}}
 
 {{/* Of the client's pods: which container `kubectl logs` means. */}}
-{{- define "bookmesh.clientAnnotations" -}}
-{{- merge (dict "kubectl.kubernetes.io/default-container" "book-client") .Values.client.podAnnotations | toYaml -}}
+{{- define "bookmesh.clientMetadata" -}}
+{{- include "bookmesh.podMetadata" (list . "client" .Values.client (dict "kubectl.kubernetes.io/default-container" "book-client")) -}}
 {{- end -}}

@@ -1,6 +1,7 @@
 {{/*
 The prefix of all objects' names, at most 40 characters: the longest suffix, and what Kubernetes appends to it for pods
-and their labels, has to fit into 63. A name that is cut gets a checksum, so that two releases never share one.
+and their labels, has to fit into 63. It is what a Service may be called, where a release may have dots, or a digit in
+front. A name that is changed for that gets a checksum, so that two releases never share one.
 */}}
 {{- define "bookmesh.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
@@ -10,10 +11,14 @@ and their labels, has to fit into 63. A name that is cut gets a checksum, so tha
 {{- else if contains $name .Release.Name -}}
 {{- $full = .Release.Name -}}
 {{- end -}}
-{{- if gt (len $full) 40 -}}
-{{- $full = printf "%s-%s" ($full | trunc 33 | trimSuffix "-") ($full | sha256sum | trunc 6) -}}
+{{- $fit := $full | replace "." "-" -}}
+{{- if not (regexMatch "^[a-z]" $fit) -}}
+{{- $fit = printf "m-%s" $fit -}}
 {{- end -}}
-{{- $full -}}
+{{- if or (ne $fit $full) (gt (len $fit) 40) -}}
+{{- $fit = printf "%s-%s" ($fit | trunc 33 | trimSuffix "-") ($full | sha256sum | trunc 6) -}}
+{{- end -}}
+{{- $fit -}}
 {{- end -}}
 
 {{/* Labels by which a component's pods are selected. Takes (list . "component"). */}}
@@ -24,14 +29,28 @@ app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
-{{/* Of the objects; pods carry the selector's only, so that a new chart version alone restarts none. */}}
+{{/* Of the objects; commonLabels add to the chart's own and replace none. Takes (list . "component"). */}}
 {{- define "bookmesh.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "bookmesh.selector" . }}
-app.kubernetes.io/part-of: bookmesh
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $own := include "bookmesh.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "bookmesh" -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- merge $own $root.Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{/*
+Labels and annotations of pods. Of the chart's own labels pods carry the selector's only, so that a new chart version
+alone restarts none. Takes (list . "component" component-values annotations-as-dict).
+*/}}
+{{- define "bookmesh.podMetadata" -}}
+{{- $root := index . 0 -}}
+{{- $values := index . 2 -}}
+labels: {{- merge (include "bookmesh.selector" . | fromYaml) $values.podLabels $root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with merge (dict) $values.podAnnotations (index . 3) }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* A pod selector on one line, for network policies. Takes (list . "component"). */}}
@@ -55,46 +74,68 @@ metadata:
 automountServiceAccountToken: false
 {{- end -}}
 
+{{/* Of every Service; where nothing is said, the cluster decides. */}}
+{{- define "bookmesh.ipFamilies" -}}
+{{- with .Values.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.ipFamilies }}
+ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
 {{/*
 What all pods have in common: where they go, how their images are pulled, and what Pod Security `restricted` asks of a
-pod. Takes (list . component-values service-account user-id).
+pod. What a user gives is passed on as JSON, in which large numbers stay whole. Takes (list . "component"
+component-values service-account user-id).
 */}}
 {{- define "bookmesh.pod" -}}
 {{- $root := index . 0 -}}
-{{- $values := index . 1 -}}
-{{- $user := index . 3 -}}
-serviceAccountName: {{ index . 2 }}
+{{- $values := index . 2 -}}
+{{- $user := index . 4 -}}
+serviceAccountName: {{ index . 3 }}
 automountServiceAccountToken: false
 # Nothing here reads the variables that Kubernetes makes of every Service in the namespace.
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
+  {{- if $root.Values.fixedUserIds }}
   runAsUser: {{ $user }}
   runAsGroup: {{ $user }}
   fsGroup: {{ $user }}
+  {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- with $root.Values.imagePullSecrets }}
-imagePullSecrets: {{- toYaml . | nindent 2 }}
+imagePullSecrets: {{ toJson . }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ quote . }}
 {{- end }}
 {{- with $values.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
+nodeSelector: {{ toJson . }}
 {{- end }}
 {{- with $values.tolerations }}
-tolerations: {{- toYaml . | nindent 2 }}
+tolerations: {{ toJson . }}
 {{- end }}
 {{- with $values.affinity }}
-affinity: {{- toYaml . | nindent 2 }}
+affinity: {{ toJson . }}
 {{- end }}
-{{- end -}}
-
-{{/* Over the nodes as evenly as they allow. Takes (list . "component"). */}}
-{{- define "bookmesh.spread" -}}
+{{- with $values.dnsConfig }}
+dnsConfig: {{ toJson . }}
+{{- end }}
+{{- if $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range $values.topologySpreadConstraints }}
+  - {{ merge (dict) . (dict "labelSelector" (include "bookmesh.podSelector" $ | fromYaml)) | toJson }}
+  {{- end }}
+{{- else if has (index . 1) (list "server" "etcd") }}
+# Over the nodes as evenly as they allow.
 topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels: {{- include "bookmesh.selector" . | nindent 8 }}
+    labelSelector: {{ include "bookmesh.podSelector" . }}
+{{- end }}
 {{- end -}}
 
 {{/* What Pod Security `restricted` asks of a container, and a read-only root file system. */}}
@@ -102,6 +143,50 @@ topologySpreadConstraints:
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/*
+The chart's list, in which an entry of the user's replaces the one of the same name, and then the user's other entries:
+Kubernetes refuses two volumes of one name, and Helm 4 two variables. Takes (list chart's-list-as-YAML user's-list key).
+*/}}
+{{- define "bookmesh.replaced" -}}
+{{- $key := index . 2 -}}
+{{- $theirs := dict -}}
+{{- range index . 1 }}{{ $_ := set $theirs (index . $key) . }}{{ end -}}
+{{- $placed := dict -}}
+{{- range concat (index . 0 | fromYamlArray) (default list (index . 1)) -}}
+{{- $name := index . $key -}}
+{{- if not (hasKey $placed $name) }}
+- {{ get $theirs $name | default . | toJson }}
+{{- end -}}
+{{- $_ := set $placed $name true -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A container's variables. Takes (list chart's-as-YAML component-values). */}}
+{{- define "bookmesh.env" -}}
+{{- include "bookmesh.replaced" (list (index . 0) (index . 1).extraEnv "name") | trim -}}
+{{- end -}}
+
+{{/* A pod's volumes, as a field, or nothing. Takes (list chart's-as-YAML component-values). */}}
+{{- define "bookmesh.volumes" -}}
+{{- with include "bookmesh.replaced" (list (index . 0) (index . 1).extraVolumes "name") | trim -}}
+volumes: {{- . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/* A container's mounts, as a field, or nothing. Takes (list chart's-as-YAML component-values). */}}
+{{- define "bookmesh.volumeMounts" -}}
+{{- with include "bookmesh.replaced" (list (index . 0) (index . 1).extraVolumeMounts "mountPath") | trim -}}
+volumeMounts: {{- . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+
+{{/* Bytes of a quantity such as 1Gi or 500M. */}}
+{{- define "bookmesh.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000
+      "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .)) | int64 -}}
 {{- end -}}
 
 {{- define "bookmesh.etcdEndpoints" -}}
@@ -122,6 +207,11 @@ capabilities: {drop: [ALL]}
 {{- else -}}
 {{- if not .Values.etcd.externalEndpoints -}}
 {{- fail "etcd.externalEndpoints is needed where etcd.enabled is false, e.g. [etcd.infra:2379]" -}}
+{{- end -}}
+{{- range .Values.etcd.externalEndpoints -}}
+{{- if not (regexMatch `^([A-Za-z0-9][-A-Za-z0-9._]*|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$` .) -}}
+{{- fail (printf "etcd.externalEndpoints has %q: expected host:port, with an IPv6 address in brackets; TLS comes with etcd.tlsSecret, not with https://" .) -}}
+{{- end -}}
 {{- end -}}
 {{- join "," .Values.etcd.externalEndpoints -}}
 {{- end -}}
@@ -147,15 +237,23 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 {{- with $etcd.loginSecret }}
-- {name: {{ $program }}_ETCD_USER, valueFrom: {secretKeyRef: {name: {{ . }}, key: username}}}
+- {name: {{ $program }}_ETCD_USER, valueFrom: {secretKeyRef: {name: {{ quote . }}, key: username}}}
 - {name: {{ $program }}_ETCD_PASSWORD_FILE, value: /etcd-login/password}
 {{- end }}
 {{- end -}}
 
-{{- define "bookmesh.zipkinUrl" -}}
-{{- if .Values.zipkin.enabled -}}
-http://{{ include "bookmesh.fullname" . }}-zipkin:9411/api/v2/spans
+{{/* Where a program sends its spans. Takes (list . "BOOK_SERVER"|"BOOK_CLIENT"). */}}
+{{- define "bookmesh.zipkinEnv" -}}
+{{- $root := index . 0 -}}
+{{- $zipkin := $root.Values.zipkin -}}
+{{- if $zipkin.enabled -}}
+- {name: {{ index . 1 }}_ZIPKIN, value: "http://{{ include "bookmesh.fullname" $root }}-zipkin:9411/api/v2/spans"}
+{{- else if $zipkin.urlSecret -}}
+- {name: {{ index . 1 }}_ZIPKIN, valueFrom: {secretKeyRef: {name: {{ quote $zipkin.urlSecret }}, key: url}}}
 {{- else -}}
-{{- .Values.zipkin.externalUrl -}}
+{{- if regexMatch "^https?://[^/?#]*@" $zipkin.externalUrl -}}
+{{- fail "zipkin.externalUrl has a user or a password, which everybody who may read pods would see: put the URL under the key url into a Secret, and its name into zipkin.urlSecret" -}}
+{{- end -}}
+- {name: {{ index . 1 }}_ZIPKIN, value: {{ quote $zipkin.externalUrl }}}
 {{- end -}}
 {{- end -}}
