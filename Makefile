@@ -70,10 +70,17 @@ e2e-mutations: setup ## switch off a promise at a time in the images: the e2e te
 golden: setup ## write tests/golden anew: flags, messages, headers, keys, spans, log lines as they are now
 	@GOLDEN=renew $(BIN)/python -m pytest -q tests/unit/test_flags_contract.py tests/unit/test_wire.py tests/unit/test_log_events.py tests/integration/test_contracts.py
 
+# The same hooks, with the same arguments, are in .pre-commit-config.yaml.
 .PHONY: lint
-lint: venv ## style and likely mistakes (ruff), formatting included
+lint: venv .tools/bin/actionlint ## style and likely mistakes: Python, shell, Dockerfiles, workflows, YAML, spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@git ls-files -z | xargs -0 $(BIN)/codespell
+	@git ls-files -z '*.yaml' '*.yml' | xargs -0 $(BIN)/yamllint --strict
+	@git grep -lzE '^#!.*\b(ba)?sh$$' | xargs -0 $(BIN)/shellcheck --external-sources --source-path=SCRIPTDIR
+	@git ls-files -z '*Dockerfile' | xargs -0 $(BIN)/hadolint
+	@.tools/bin/actionlint -shellcheck $(BIN)/shellcheck
+	@$(BIN)/zizmor --offline --quiet --persona=pedantic .github/workflows
 
 .PHONY: types
 types: venv ## type hints (mypy, strict)
@@ -176,6 +183,10 @@ venv:
 		$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .; \
 		$(call stamp,$(VENV_SOURCES)) > $(VENV_STAMP) 2>&1; \
 	}
+
+.tools/bin/actionlint: toolchain/tools.py toolchain/pins.toml | venv
+	@$(BIN)/python -m toolchain actionlint
+	@touch -h $@
 
 .PHONY: tools
 tools: venv

@@ -193,6 +193,23 @@ _ALL = (
         advice=f"put kubectl {_KUBERNETES.oldest} or newer on PATH (https://kubernetes.io/docs/tasks/tools), "
         "or install Go",
     ),
+    Tool(
+        name="actionlint",
+        version=PINS["actionlint"].version,
+        files={"bin/actionlint": "actionlint"},
+        # What it finds changes from version to version: `make lint` has one answer everywhere.
+        on_path=None,
+        sources=(
+            _released(
+                "https://github.com/rhysd/actionlint/releases/download/v{version}/"
+                "actionlint_{version}_{system}_{processor}.tar.gz",
+                "actionlint",
+                PINS["actionlint"],
+            ),
+            GoInstall("github.com/rhysd/actionlint/cmd/actionlint", PINS["actionlint"].version),
+        ),
+        advice="install Go",
+    ),
     # The rest is what images are made of where they cannot be pulled; nothing of PATH will do for them.
     Tool(
         name="etcd-for-image",

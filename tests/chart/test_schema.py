@@ -19,13 +19,13 @@ from tests.chart.conftest import CHART, RenderError, helm, render
         ("server.replica", 3),
         ("server.image.tga", "1"),
         ("client.breaker.timeOut", "1s"),
-        ("etcd.persistance.enabled", True),
+        ("etcd.persistance.enabled", True),  # codespell:ignore persistance
         ("zipkin.service.port", 1),
         ("networkPolicy.from", []),
         ("etcd.authSecret", "etcd-user"),
         ("tls.etcdsecret", "mine"),
         ("server.resources.request", {}),
-        ("client.extraEnv", [{"name": "TZ", "valeu": "UTC"}]),
+        ("client.extraEnv", [{"name": "TZ", "valeu": "UTC"}]),  # codespell:ignore valeu
     ],
 )
 def test_a_typo_is_refused_and_named(path: str, value: Any) -> None:
