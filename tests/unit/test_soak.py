@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from localmesh.soak import REPLICA_FAULTS, audit, broken_rules, plan
+from localmesh.soak.faults import REPLICA_FAULTS, plan
+from localmesh.soak.ledger import audit, broken_rules
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -18,14 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from localmesh.components import BookClient, BookServer, Etcd, Zipkin
-from localmesh.partition import Relay
+from localmesh.relay import Relay
+from localmesh.soak.faults import BACKEND_FAULTS, REPLICA_FAULTS, STANDING, Fault, plan
+from localmesh.soak.ledger import audit, broken_rules
 
-__all__ = ["Fault", "Ledger", "audit", "broken_rules", "plan", "run_soak"]
+__all__ = ["run_soak"]
 
-# Replica 0 is never touched: its memory is measured, and something has to be whole.
-STANDING = 4
-REPLICA_FAULTS = ("kill", "freeze", "partition", "scale out", "scale in")
-BACKEND_FAULTS = ("etcd restart", "etcd partition", "etcd freeze", "Zipkin restart")
 SERVER_FLAGS = ("--rate", "0", "--max-list-latency", "20ms", "--lease-ttl", "5", "--drain", "1s", "--grace", "5s")
 # The breaker around the whole call is tested elsewhere; here it would hide what is not retried.
 CLIENT_FLAGS = ("--calls", "0", "--concurrency", "4", "--interval", "80ms", "--timeout", "6s")
@@ -33,81 +30,6 @@ CLIENT_BREAKER = ("--breaker-volume", "1000000")
 # What memory may do from the second quarter of a run to its last.
 GROWTH_SHARE, GROWTH_BYTES = 0.05, 4 * 1024 * 1024
 LEAST_FOR_MEMORY = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is done `at` seconds from the start, and undone `hold` seconds later."""
-
-    at: float
-    kind: str
-    replica: int
-    hold: float
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        what = f"{self.kind} replica {self.replica}" if self.kind in REPLICA_FAULTS else self.kind
-        return f"{what} for {self.hold:.1f} s"
-
-
-def plan(seed: int, seconds: float) -> list[Fault]:
-    """The faults of a run; the same for the same seed.
-
-    At most one replica and one of etcd and Zipkin are in trouble at a time, and two replicas at least are not: with
-    three attempts no call may fail.
-    """
-    rng = random.Random(seed)
-    faults = []
-    for kinds in (REPLICA_FAULTS, BACKEND_FAULTS):
-        at = rng.uniform(1, 4)
-        while (hold := rng.uniform(1, 8)) + at < seconds:
-            faults.append(Fault(at, rng.choice(kinds), rng.randrange(1, STANDING), hold))
-            # What has been undone gets some time to recover, not always enough.
-            at += hold + rng.uniform(2, 8)
-    return sorted(faults, key=lambda fault: fault.at)
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What became of every call."""
-
-    calls: int = 0
-    lost: list[int] = field(default_factory=list)
-    twice: list[int] = field(default_factory=list)
-    failed: list[dict[str, Any]] = field(default_factory=list)
-    retried: int = 0
-    milliseconds: list[float] = field(default_factory=list)
-
-
-def audit(entries: Sequence[dict[str, Any]]) -> Ledger:
-    """Account for every call that the client's log says was begun; `lost` ones have no outcome."""
-    outcomes = Counter(entry["call"] for entry in entries if entry["event"] == "call")
-    begun = {entry["call"] for entry in entries if entry["event"] == "picked"} | outcomes.keys()
-    ledger = Ledger(calls=max(begun, default=0))
-    ledger.lost = [number for number in range(1, ledger.calls + 1) if not outcomes[number]]
-    ledger.twice = [number for number, count in outcomes.items() if count > 1]
-    for entry in entries:
-        if entry["event"] == "call":
-            ledger.retried += entry["attempts"] > 1
-            ledger.milliseconds.append(entry["duration_ms"])
-            if entry["outcome"] != "ok":
-                ledger.failed.append(entry)
-    ledger.milliseconds.sort()
-    return ledger
-
-
-def broken_rules(ledger: Ledger, summary: dict[str, Any] | None) -> list[str]:
-    """What is wrong with the calls, a line a rule; `summary` is what the client says of them at its end, if it did."""
-    broken = []
-    if ledger.lost:
-        broken.append(f"{len(ledger.lost)} calls have no outcome: {ledger.lost[:10]}")
-    if ledger.twice:
-        broken.append(f"{len(ledger.twice)} calls have more than one outcome: {ledger.twice[:10]}")
-    if summary is None:
-        broken.append("the client ended without its summary")
-    elif (summary["calls"], summary["failures"]) != (ledger.calls, len(ledger.failed)):
-        broken.append(f"the client's summary says {summary['calls']} calls, {summary['failures']} failed")
-    return broken + [f"call {call['call']} failed: {call['error'][:400]}" for call in ledger.failed[:5]]
 
 
 def run_soak(seed: int | None, minutes: float) -> int:

@@ -1,0 +1,45 @@
+"""Which faults befall a run, and when."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+__all__ = ["BACKEND_FAULTS", "REPLICA_FAULTS", "STANDING", "Fault", "plan"]
+
+# Replica 0 is never touched: its memory is measured, and something has to be whole.
+STANDING = 4
+REPLICA_FAULTS = ("kill", "freeze", "partition", "scale out", "scale in")
+BACKEND_FAULTS = ("etcd restart", "etcd partition", "etcd freeze", "Zipkin restart")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is done `at` seconds from the start, and undone `hold` seconds later."""
+
+    at: float
+    kind: str
+    replica: int
+    hold: float
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        what = f"{self.kind} replica {self.replica}" if self.kind in REPLICA_FAULTS else self.kind
+        return f"{what} for {self.hold:.1f} s"
+
+
+def plan(seed: int, seconds: float) -> list[Fault]:
+    """The faults of a run; the same for the same seed.
+
+    At most one replica and one of etcd and Zipkin are in trouble at a time, and two replicas at least are not: with
+    three attempts no call may fail.
+    """
+    rng = random.Random(seed)
+    faults = []
+    for kinds in (REPLICA_FAULTS, BACKEND_FAULTS):
+        at = rng.uniform(1, 4)
+        while (hold := rng.uniform(1, 8)) + at < seconds:
+            faults.append(Fault(at, rng.choice(kinds), rng.randrange(1, STANDING), hold))
+            # What has been undone gets some time to recover, not always enough.
+            at += hold + rng.uniform(2, 8)
+    return sorted(faults, key=lambda fault: fault.at)
