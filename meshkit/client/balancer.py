@@ -10,7 +10,7 @@ from meshkit.client.instance import InstanceEndpoint
 from meshkit.endpoint import Request, Response
 from meshkit.errors import NoEndpointsError
 
-__all__ = ["Balancer", "EndpointSource", "Random", "RoundRobin"]
+__all__ = ["Balancer", "EndpointSource", "Random", "RoundRobin", "none_left"]
 
 
 class EndpointSource(Protocol[Request, Response]):
@@ -58,7 +58,7 @@ class RoundRobin(Generic[Request, Response]):
                     return endpoint
                 fallback = fallback or (self._turn, endpoint)
         if fallback is None:
-            raise _none_left(exclude)
+            raise none_left(exclude)
         # They take turns as well.
         self._turn, endpoint = fallback
         return endpoint
@@ -82,14 +82,15 @@ class Random(Generic[Request, Response]):
         if exclude:
             endpoints = [endpoint for endpoint in endpoints if endpoint.instance not in exclude]
         if not endpoints:
-            raise _none_left(exclude)
+            raise none_left(exclude)
         choice = self._rng.choice(endpoints)
         if not choice.ready and (ready := [endpoint for endpoint in endpoints if endpoint.ready]):
             choice = self._rng.choice(ready)
         return choice
 
 
-def _none_left(exclude: Collection[str]) -> NoEndpointsError:
+def none_left(exclude: Collection[str]) -> NoEndpointsError:
+    """Make the error of a balancer that has nothing to pick; for balancers elsewhere, too."""
     if exclude:
         return NoEndpointsError("no instance is left besides those already tried")
     return NoEndpointsError("no instance of the service is known")

@@ -38,7 +38,7 @@ class RenderError(Exception):
 class Rendered:
     """The objects that a release would consist of.
 
-    Parameters:
+    Args:
         manifests: as `helm template` prints them.
     """
 

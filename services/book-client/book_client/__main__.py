@@ -196,7 +196,7 @@ def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) ->
 class Caller:
     """Makes calls one after the other, each with a root span, a log line and a place in the tally.
 
-    Parameters:
+    Args:
         books: the call, which takes its number.
         stop: no call begins once it is set. Set here too, when the last one begins.
         calls: how many, of all workers together; 0: until `stop` is set.

@@ -23,7 +23,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class BookService(BookServiceServicer):
     """Both methods, each with some artificial work: a uniformly random wait.
 
-    Parameters:
+    Args:
         max_list_latency: of GetBookList, in seconds; 0: none.
         max_info_latency: of GetBookInfo, in seconds; 0: none.
         rng: source of the randomness. Default: one of its own, seeded by the system.
