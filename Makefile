@@ -84,7 +84,7 @@ lint: venv .tools/bin/actionlint ## style and likely mistakes: Python, shell, Do
 
 .PHONY: types
 types: venv ## type hints (mypy, strict)
-	@$(BIN)/mypy deploy/helm/document_values.py deploy/helm/bookmesh/files/check.py $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
+	@$(BIN)/mypy deploy/helm/document_values.py deploy/helm/bookmesh/files/*.py $(foreach folder,$(CHECKED),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 
 # The generator, grpcio-tools 1.62, has no wheels for Python 3.13 and newer.
 .PHONY: proto-check

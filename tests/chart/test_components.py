@@ -252,12 +252,25 @@ def test_etcds_quota_follows_the_size_of_a_pod_without_a_volume(default: Rendere
     assert f"--quota-backend-bytes={256 * 1024 * 1024}" in default.container("etcd")["command"]
 
 
-def test_a_member_of_etcd_can_be_told_to_join_others(default: Rendered) -> None:
-    """By an annotation, as it has a new identity once it has lost its volume: the chart's README has the commands."""
+def test_each_of_three_members_looks_whether_it_lost_its_volume_and_can_be_told_to_join_the_others() -> None:
+    rendered = render({"etcd.replicas": 3, "etcd.persistence.enabled": True})
+    (looks,) = rendered.pods()["etcd"]["spec"]["initContainers"]
+    etcd = rendered.container("etcd")
+    # By an annotation of the pod both know whether the cluster is there already.
+    assert f"--data-dir={looks['command'][2]}" in etcd["command"]
+    assert f"--initial-advertise-peer-urls={looks['command'][3]}" in etcd["command"]
+    assert looks["command"][4] == rendered.environment("server")["BOOK_SERVER_ETCD"]
     field = {"fieldRef": {"fieldPath": "metadata.annotations['bookmesh/initial-cluster-state']"}}
-    assert {"name": "ETCD_INITIAL_CLUSTER_STATE", "valueFrom": field} in default.container("etcd")["env"]
+    for container in (looks, etcd):
+        assert {"name": "ETCD_INITIAL_CLUSTER_STATE", "valueFrom": field} in container["env"]
     # A flag would win over the variable.
-    assert not [flag for flag in default.container("etcd")["command"] if "initial-cluster-state" in flag]
+    assert not [flag for flag in etcd["command"] if "initial-cluster-state" in flag]
+    script = rendered.one("ConfigMap", "etcd")["data"]["rejoin.py"]
+    assert script.strip() == (CHART / "files/rejoin.py").read_text().strip()
+
+
+def test_a_lone_member_has_nobody_to_join(default: Rendered) -> None:
+    assert "initContainers" not in default.pods()["etcd"]["spec"]
 
 
 def test_no_zipkin_at_all_means_no_spans() -> None:

@@ -82,6 +82,7 @@ def test_a_typo_is_refused_and_named(path: str, value: Any) -> None:
         ("server.resources.requests", {"memory": "72 MB"}),
         ("server.image.tag", "1.0 "),
         ("client.interval", None),
+        ("server.replicas", None),
         ("client", None),
         ("etcd.image.tag", ""),
         ("etcd.persistence.size", "1Gi}"),

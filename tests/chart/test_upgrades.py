@@ -62,7 +62,6 @@ def test_what_kubernetes_would_forbid_halfway_is_refused_with_a_sentence(
     ("values", "replicas"),
     [
         ({}, 3),
-        ({"server.replicas": None}, 7),
         ({"server.autoscaling.enabled": True}, 7),
         ({"server.autoscaling": {"enabled": True, "minReplicas": 8}}, 8),
     ],
@@ -72,10 +71,6 @@ def test_the_number_of_servers_that_is_there_is_kept_where_the_chart_does_not_se
 ) -> None:
     there = render({"server.replicas": 7})
     assert upgrade(there, values, tmp_path).one("Deployment", "server")["spec"]["replicas"] == replicas
-
-
-def test_a_new_release_whose_number_of_servers_is_left_open_has_none_in_its_manifest() -> None:
-    assert "replicas" not in render({"server.replicas": None}).one("Deployment", "server")["spec"]
 
 
 def test_certificates_are_kept_until_a_name_changes(tmp_path: Path) -> None:
