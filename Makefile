@@ -40,7 +40,7 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
 	@$(MAKE) --no-print-directory -j2 lint types proto-check
 	@$(MAKE) --no-print-directory chart-check
-	@$(BIN)/python -m pytest tests/unit tests/integration --ignore=tests/integration/faults -n 3 --dist loadfile
+	@$(BIN)/python -m pytest tests/unit tests/integration -n 3 --dist loadfile
 
 .PHONY: unit
 unit: venv ## the unit tests: no port, no sleep, seconds
@@ -48,11 +48,11 @@ unit: venv ## the unit tests: no port, no sleep, seconds
 
 .PHONY: integration
 integration: setup helm ## the integration tests: they start a real etcd and a real Zipkin on free ports
-	@$(BIN)/python -m pytest tests/integration --ignore=tests/integration/faults
+	@$(BIN)/python -m pytest tests/integration
 
 .PHONY: faults
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
-	@$(BIN)/python -m pytest tests/integration/faults -n $(or $(WORKERS),4)
+	@$(BIN)/python -m pytest tests/faults -n $(or $(WORKERS),4)
 
 .PHONY: soak
 soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
@@ -68,7 +68,7 @@ e2e-mutations: setup ## switch off a promise at a time in the images: the e2e te
 
 .PHONY: golden
 golden: setup ## write tests/golden anew: flags, messages, headers, keys, spans, log lines as they are now
-	@GOLDEN=renew $(BIN)/python -m pytest -q tests/unit/test_flags_contract.py tests/unit/test_wire.py tests/unit/test_log_events.py tests/integration/test_contracts.py
+	@GOLDEN=renew $(BIN)/python -m pytest -q tests/unit/services tests/unit/program/test_log_events.py tests/integration/test_contracts.py
 
 # The same hooks, with the same arguments, are in .pre-commit-config.yaml.
 .PHONY: lint

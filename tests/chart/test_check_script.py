@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import CHART
+from tests.support.chart import CHART
 
 INSTANCE = "10.244.1.5:50051"
 

@@ -12,7 +12,7 @@ import pytest
 from book_client.__main__ import command as client_command
 from book_server.__main__ import command as server_command
 
-from tests.chart.conftest import CHART, EXTERNAL_ETCD, Rendered, RenderError, names, render
+from tests.support.chart import CHART, EXTERNAL_ETCD, Rendered, RenderError, names, render
 
 PROGRAMS = pytest.mark.parametrize(
     ("component", "command", "prefix"),

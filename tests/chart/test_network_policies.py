@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import CHART, Rendered, render
+from tests.support.chart import CHART, Rendered, render
 
 PORTS = {"server": 50051, "etcd": 2379, "zipkin": 9411}
 PATHS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import CHART, Rendered, RenderError, helm, names, render
+from tests.support.chart import CHART, Rendered, RenderError, helm, names, render
 
 SECRETS = {"tls.serverSecret": "theirs", "tls.clientSecret": "ours", "tls.etcdSecret": "etcds"}
 # What a Service may be called: RFC 1035, as before Kubernetes 1.34.

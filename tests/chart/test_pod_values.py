@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import Rendered, render
+from tests.support.chart import Rendered, render
 
 # The values that pods take, and where they end up in a pod's spec.
 IN_SPEC: dict[str, Any] = {

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.chart.conftest import COMPONENTS, Rendered, names, render
+from tests.support.chart import COMPONENTS, Rendered, names, render
 
 LONGEST_RELEASE = "a-release-name-that-is-as-long-as-helm-lets-it-be-yes"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.conftest import CHART, RenderError, helm, render
+from tests.support.chart import CHART, RenderError, helm, render
 
 
 @pytest.mark.parametrize(

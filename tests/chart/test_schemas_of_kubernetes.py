@@ -7,7 +7,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from tests.chart.conftest import CHART, CI_VALUES, helm, render
+from tests.support.chart import CHART, CI_VALUES, helm, render
 
 # The oldest that Chart.yaml allows, the one that deploy/kind brings, and one in between.
 MINORS = ("1.27", "1.31", "1.35")

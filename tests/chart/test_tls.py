@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshkit import ClientTls, PemFiles, ServerTls
 from meshkit.tls import PemWatch
-from tests.chart.conftest import EXTERNAL_ETCD, Rendered, RenderError, render
+from tests.support.chart import EXTERNAL_ETCD, Rendered, RenderError, render
 
 ISSUER = {"name": "books", "kind": "ClusterIssuer"}
 OWN_SECRETS = {"tls.enabled": True, "tls.serverSecret": "theirs", "tls.clientSecret": "ours"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import Rendered, RenderError, render
 from tests.chart.fake_api import api_server
+from tests.support.chart import Rendered, RenderError, render
 
 ETCD = {"etcd.replicas": 3, "etcd.persistence.enabled": True}
 

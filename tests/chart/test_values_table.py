@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.chart.conftest import ROOT
+from tests.support.chart import ROOT
 
 
 @pytest.fixture(scope="module")

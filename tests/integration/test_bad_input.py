@@ -3,7 +3,6 @@
 import asyncio
 import random
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from localmesh.components import BookServer, Etcd
 from localmesh.waiting import NotYetError, until
+from tests.support.unary import Unary
 
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 INFO = "/BookService/GetBookInfo"
@@ -34,31 +34,31 @@ HOSTILE = {
 }
 
 
-async def assert_serves(unary: Any, server: BookServer) -> None:
-    async with unary(server.address) as client:
+async def assert_serves(server: BookServer) -> None:
+    async with Unary(server.address) as client:
         answer = BookInfo.FromString(await client.call(INFO, b"\x08\x07"))
         assert (answer.book_id, answer.book_name) == (7, "Go入门系列")
     assert server.running
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_message_gets_a_status(run_dir: Path, etcd: Etcd, unary: Any, name: str) -> None:
+async def test_a_hostile_message_gets_a_status(run_dir: Path, etcd: Etcd, name: str) -> None:
     method, message, expected = HOSTILE[name]
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
-        async with unary(server.address) as client:
+        async with Unary(server.address) as client:
             assert await client.status(method, message) in expected
             assert BookInfo.FromString(await client.call(INFO, b"\x08\x07")).book_id == 7
-        await assert_serves(unary, server)
+        await assert_serves(server)
 
 
-async def test_hostile_metadata_gets_a_status(run_dir: Path, etcd: Etcd, unary: Any) -> None:
-    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, unary(server.address) as client:
+async def test_hostile_metadata_gets_a_status(run_dir: Path, etcd: Etcd) -> None:
+    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, Unary(server.address) as client:
         assert await client.status(INFO, metadata={"x-large": "a" * 100_000}) is not CODES.OK
         assert await client.status(INFO, metadata={"b3": "x" * 4000}) is CODES.OK
-        await assert_serves(unary, server)
+        await assert_serves(server)
 
 
-async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path, etcd: Etcd, unary: Any) -> None:
+async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path, etcd: Etcd) -> None:
     rng = random.Random(7)
 
     async def garbage(port: int) -> None:
@@ -74,10 +74,10 @@ async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path,
         writer.close()
 
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
-        await assert_serves(unary, server)
+        await assert_serves(server)
         before = _descriptors(server)
         await asyncio.gather(*(garbage(server.port) for _ in range(100)))
-        await assert_serves(unary, server)
+        await assert_serves(server)
 
         async def closed() -> None:
             if (now := _descriptors(server)) > before + 5:
@@ -86,18 +86,16 @@ async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path,
         await until(closed, within=20, what="the connections closed")
 
 
-async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(
-    run_dir: Path, etcd: Etcd, unary: Any
-) -> None:
+async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(run_dir: Path, etcd: Etcd) -> None:
     flags = ("--rate", "0.1", "--drain", "0s", "--grace", "0s")
-    async with BookServer(run_dir, *flags, etcd=etcd.address) as server, unary(server.address) as client:
+    async with BookServer(run_dir, *flags, etcd=etcd.address) as server, Unary(server.address) as client:
         assert await client.status(INFO) is CODES.OK
         start = asyncio.get_running_loop().time()
         assert await client.status(INFO, timeout=5) is CODES.RESOURCE_EXHAUSTED
         assert asyncio.get_running_loop().time() - start < 4
 
 
-async def test_reflection_lists_the_service(run_dir: Path, etcd: Etcd, unary: Any) -> None:
+async def test_reflection_lists_the_service(run_dir: Path, etcd: Etcd) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -108,8 +106,8 @@ async def test_reflection_lists_the_service(run_dir: Path, etcd: Etcd, unary: An
     assert "BookService" in {service.name for service in answers[0].list_services_response.service}
 
 
-async def test_paging(run_dir: Path, etcd: Etcd, unary: Any) -> None:
-    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, unary(server.address) as client:
+async def test_paging(run_dir: Path, etcd: Etcd) -> None:
+    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, Unary(server.address) as client:
 
         async def names(**page: int) -> list[tuple[int, str]]:
             answer = await client.call(LIST, BookListParams(**page).SerializeToString())

@@ -20,7 +20,7 @@ from localmesh.process import NotYetError, Process
 from meshkit.errors import EtcdError
 from meshkit.etcd import EtcdClient
 from meshkit.tls.pem import PemFiles
-from tests.chart.conftest import Rendered, render
+from tests.support.chart import Rendered, render
 
 HOST = "demo-bookmesh-etcd-0.demo-bookmesh-etcd-peers"
 ALL_KEYS = {"key": "AA==", "range_end": "AA=="}

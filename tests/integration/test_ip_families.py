@@ -6,7 +6,7 @@ import pytest
 
 from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.ports import free_port
-from tests.chart.conftest import render
+from tests.support.chart import render
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])

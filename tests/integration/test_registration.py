@@ -15,6 +15,7 @@ from localmesh.components import BookServer, Etcd, EtcdCluster, Zipkin
 from localmesh.http import request_json
 from localmesh.waiting import NotYetError, until
 from meshkit.etcd import EtcdClient, KeyValue
+from tests.support.unary import Unary
 
 PREFIX = "/services/book/"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -40,7 +41,7 @@ async def health_of(client: Any, service: str = "") -> int:
 
 
 async def test_key_value_and_lease_are_those_of_the_contract(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, unary: Any
+    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
 ) -> None:
     async with BookServer(run_dir, "--drain", "0s", "--lease-ttl", "7", etcd=etcd.address) as server:
         (item,) = (await etcd_client.list(PREFIX)).items
@@ -48,21 +49,19 @@ async def test_key_value_and_lease_are_those_of_the_contract(
         assert item.value == server.address
         lease = await request_json(f"http://{etcd.address}/v3/lease/timetolive", {"ID": str(item.lease)})
         assert lease["grantedTTL"] == "7"
-        async with unary(server.address) as client:
+        async with Unary(server.address) as client:
             assert await health_of(client) == SERVING
             assert await health_of(client, "BookService") == SERVING
     assert (await etcd_client.list(PREFIX)).items == ()
 
 
-async def test_with_etcd_down_at_start_it_serves_is_not_ready_and_registers_once_etcd_is_up(
-    run_dir: Path, unary: Any
-) -> None:
+async def test_with_etcd_down_at_start_it_serves_is_not_ready_and_registers_once_etcd_is_up(run_dir: Path) -> None:
     etcd = Etcd(run_dir)
     server = BookServer(run_dir, "--drain", "0s", etcd=etcd.address)
     server.spawn()
     try:
         listening = await server.wait_event("listening", within=20)
-        async with unary(server.address) as client:
+        async with Unary(server.address) as client:
             await client.call("/BookService/GetBookInfo", b"\x08\x01")
             assert await health_of(client) == NOT_SERVING
             assert not server.events("ready")
@@ -77,14 +76,14 @@ async def test_with_etcd_down_at_start_it_serves_is_not_ready_and_registers_once
         await etcd.stop()
 
 
-async def test_it_serves_within_2_seconds_of_its_start_though_etcd_hangs(run_dir: Path, unary: Any) -> None:
+async def test_it_serves_within_2_seconds_of_its_start_though_etcd_hangs(run_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = BookServer(run_dir, etcd=f"127.0.0.1:{silent.getsockname()[1]}")
         started = time.time()
         server.spawn()
         try:
             listening = await server.wait_event("listening", within=20)
-            async with unary(server.address) as client:
+            async with Unary(server.address) as client:
                 await client.call("/BookService/GetBookInfo", b"\x08\x01")
             assert _seconds(listening) - started < 2
         finally:
@@ -101,14 +100,12 @@ async def test_a_lease_revoked_from_outside_costs_2_seconds_at_most(
 
 
 @pytest.mark.parametrize("keeps_data", [True, False], ids=["with its data", "without its data"])
-async def test_an_etcd_that_restarts_finds_the_key_again(
-    run_dir: Path, etcd: Etcd, unary: Any, keeps_data: bool
-) -> None:
+async def test_an_etcd_that_restarts_finds_the_key_again(run_dir: Path, etcd: Etcd, keeps_data: bool) -> None:
     async with BookServer(run_dir, "--drain", "0s", etcd=etcd.address) as server:
         await etcd.process.kill()
         if not keeps_data:
             etcd.wipe()
-        async with unary(server.address) as client:
+        async with Unary(server.address) as client:
             assert await health_of(client) == SERVING
         await etcd.start()
         async with EtcdClient([etcd.address]) as etcd_client:
@@ -140,11 +137,11 @@ async def test_a_killed_server_is_gone_after_its_lease(run_dir: Path, etcd: Etcd
 
 
 async def test_sigterm_with_20_calls_in_flight_fails_none_and_flushes_the_spans(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin, unary: Any
+    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin
 ) -> None:
     flags = ("--rate", "0", "--max-list-latency", "2s", "--drain", "500ms", "--grace", "10s")
     async with BookServer(run_dir, *flags, etcd=etcd.address, zipkin=zipkin.collector) as server:
-        async with unary(server.address) as client:
+        async with Unary(server.address) as client:
             headers = [{"b3": f"{number + 1:032x}-{number + 1:016x}-1"} for number in range(20)]
             calls = [
                 asyncio.create_task(client.status("/BookService/GetBookList", metadata=header)) for header in headers
@@ -164,9 +161,9 @@ async def test_sigterm_with_20_calls_in_flight_fails_none_and_flushes_the_spans(
     assert order.index("leaving") < order.index("deregistered") < order.index("stopped")
 
 
-async def test_calls_that_outlast_the_grace_are_cut_off(run_dir: Path, etcd: Etcd, unary: Any) -> None:
+async def test_calls_that_outlast_the_grace_are_cut_off(run_dir: Path, etcd: Etcd) -> None:
     flags = ("--rate", "0.01", "--drain", "0s", "--grace", "300ms")
-    async with BookServer(run_dir, *flags, etcd=etcd.address) as server, unary(server.address) as client:
+    async with BookServer(run_dir, *flags, etcd=etcd.address) as server, Unary(server.address) as client:
         await client.call("/BookService/GetBookInfo")
         waiting = asyncio.create_task(client.status("/BookService/GetBookInfo", timeout=200))
         await asyncio.sleep(0.2)

@@ -9,6 +9,7 @@ import grpc
 from localmesh.components import BookClient, BookServer, Etcd, Zipkin
 from localmesh.ports import free_port
 from meshkit.etcd import EtcdClient
+from tests.support.unary import Unary
 
 PREFIX = "/services/book/"
 FAST = ("--rate", "0", "--max-list-latency", "5ms", "--drain", "0s")
@@ -111,12 +112,10 @@ async def test_a_refused_call_has_its_trace_too(run_dir: Path, etcd: Etcd, zipki
         assert reason in root["tags"]["error"]
 
 
-async def test_the_server_continues_a_stock_clients_trace(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin, unary: Any
-) -> None:
+async def test_the_server_continues_a_stock_clients_trace(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
-        unary(server.address) as client,
+        Unary(server.address) as client,
     ):
         for trace_id in (secrets.token_hex(8), secrets.token_hex(16)):
             headers = {"x-b3-traceid": trace_id, "x-b3-spanid": "a2fb4a1d1a96d312", "x-b3-sampled": "1"}
@@ -128,11 +127,11 @@ async def test_the_server_continues_a_stock_clients_trace(
 
 
 async def test_sampled_0_leaves_no_span_and_malformed_headers_never_fail_a_call(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin, unary: Any
+    run_dir: Path, etcd: Etcd, zipkin: Zipkin
 ) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
-        unary(server.address) as client,
+        Unary(server.address) as client,
     ):
         dropped, kept, debugged = (secrets.token_hex(16) for _ in range(3))
         ids = {"x-b3-spanid": "a2fb4a1d1a96d312"}
@@ -148,12 +147,10 @@ async def test_sampled_0_leaves_no_span_and_malformed_headers_never_fail_a_call(
         assert await zipkin.trace(dropped) == []
 
 
-async def test_a_failed_call_is_a_failed_span_on_both_sides(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin, unary: Any
-) -> None:
+async def test_a_failed_call_is_a_failed_span_on_both_sides(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
-        unary(server.address) as client,
+        Unary(server.address) as client,
     ):
         trace_id = secrets.token_hex(16)
         headers = {"b3": f"{trace_id}-a2fb4a1d1a96d312-1"}

@@ -1,7 +1,7 @@
 import asyncio
 
 from meshkit.backoff import Backoff, Streak
-from tests.unit.fake_time import fake_time
+from tests.support.fake_time import fake_time
 
 WORST = Backoff(base=0.05, cap=1.0, uniform=lambda: 1.0)
 

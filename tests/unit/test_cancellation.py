@@ -11,8 +11,8 @@ from meshkit import ClientTls, Instancer, Registrar
 from meshkit.server.health import HealthServicer
 from meshkit.server.serving import _ready_once_registered
 from meshkit.tls import PemWatch
-from tests.unit.fake_etcd import FakeEtcd
-from tests.unit.fake_time import fake_time
+from tests.support.fake_etcd import FakeEtcd
+from tests.support.fake_time import fake_time
 
 Lifetime = AbstractAsyncContextManager[Any]
 

@@ -14,7 +14,7 @@ import meshkit
 from meshkit.client import InstanceEndpoint
 from meshkit.deadline import remaining
 from meshkit.errors import FailedAttempt
-from tests.unit.fake_etcd import FakeEtcd
+from tests.support.fake_etcd import FakeEtcd
 
 
 async def length(request: str) -> int:

@@ -8,8 +8,8 @@ import pytest
 
 from meshkit import HystrixBreaker
 from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError
-from tests.unit.fake_time import fake_time, now
-from tests.unit.fakes import answering, rpc_error
+from tests.support.fake_time import fake_time, now
+from tests.support.fakes import answering, rpc_error
 
 good = answering("book")
 

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from meshkit import Endpoint
 from meshkit.program.cli import ETCD_FLAGS, EtcdAccess
 from meshkit.tracing import tracer_provider
-from tests.unit.fake_time import fake_time, now
-from tests.unit.fakes import FixedEndpoints, answering
+from tests.support.fake_time import fake_time, now
+from tests.support.fakes import FixedEndpoints, answering
 
 ANSWER = Conversation("127.0.0.1:1", 1, BookInfo(book_id=1, book_name="book"), ())
 answer = answering(ANSWER)

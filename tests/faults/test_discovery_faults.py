@@ -16,7 +16,7 @@ from localmesh.waiting import NotYetError, until
 from meshkit import Instancer
 from meshkit.errors import EtcdError
 from meshkit.etcd import EtcdClient, Listing, WatchBatch
-from tests.integration.faults.sampling import (
+from tests.faults.sampling import (
     PREFIX,
     SERVER,
     TTL,

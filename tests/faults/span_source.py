@@ -1,4 +1,4 @@
-"""A program that makes spans at full speed: `python -m tests.integration.faults.span_source URL COUNT`.
+"""A program that makes spans at full speed: `python -m tests.faults.span_source URL COUNT`.
 
 It prints one JSON object: the processor's counts, the most spans that waited, and what its memory grew by.
 """

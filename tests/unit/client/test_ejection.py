@@ -17,8 +17,8 @@ from meshkit.backoff import Backoff
 from meshkit.client import InstanceEndpoint, Random, RetryBudget, instance_breaker
 from meshkit.discovery import InstanceChange
 from meshkit.errors import NoEndpointsError
-from tests.unit.fake_time import fake_time, now
-from tests.unit.fakes import FixedEndpoints, answering, failing, rpc_error
+from tests.support.fake_time import fake_time, now
+from tests.support.fakes import FixedEndpoints, answering, failing, rpc_error
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

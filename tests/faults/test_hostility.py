@@ -23,8 +23,9 @@ from localmesh.components import BookServer, Etcd
 from localmesh.waiting import NotYetError, until
 from meshkit import EtcdClient, Instancer
 from meshkit.address import parse_address
-from tests.integration.faults.replicas import FAST
-from tests.integration.faults.sampling import PREFIX
+from tests.faults.replicas import FAST
+from tests.faults.sampling import PREFIX
+from tests.support.unary import Unary
 
 Figure = Callable[[str], None]
 INFO, LIST = "/BookService/GetBookInfo", "/BookService/GetBookList"
@@ -52,11 +53,11 @@ async def connections(port: int, count: int) -> AsyncIterator[list[asyncio.Strea
             writer.transport.abort()
 
 
-async def good_calls(unary: Any, address: str) -> list[float]:
+async def good_calls(address: str) -> list[float]:
     """Seconds of calls that each come over a connection of their own, as those of a newcomer."""
     seconds = []
     for number in range(20):
-        async with unary(address) as client:
+        async with Unary(address) as client:
             start = time.perf_counter()
             answer = BookInfo.FromString(await client.call(INFO, bytes((8, number + 1))))
             seconds.append(time.perf_counter() - start)
@@ -67,7 +68,7 @@ async def good_calls(unary: Any, address: str) -> list[float]:
 
 @pytest.mark.usefixtures("descriptors")
 async def test_a_good_call_takes_under_100_ms_beside_1000_idle_connections_and_50_slow_lorises(
-    run_dir: Path, etcd: Etcd, unary: Any, figure: Figure
+    run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         """The start of a request, a byte at a time, without an end."""
@@ -77,12 +78,12 @@ async def test_a_good_call_takes_under_100_ms_beside_1000_idle_connections_and_5
             await asyncio.sleep(0.1)
 
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
-        alone = median(await good_calls(unary, server.address))
+        alone = median(await good_calls(server.address))
         async with connections(server.port, IDLE) as idle, connections(server.port, LORISES) as lorises:
             for writer in idle[: IDLE // 2]:
                 writer.write(PREFACE + EMPTY_SETTINGS)
             dripping = [asyncio.create_task(drip(writer)) for writer in lorises]
-            seconds = await good_calls(unary, server.address)
+            seconds = await good_calls(server.address)
             for task in dripping:
                 task.cancel()
             await asyncio.gather(*dripping, return_exceptions=True)
@@ -125,9 +126,7 @@ HEADERS = st.dictionaries(
 )
 
 
-async def test_no_message_and_no_header_crashes_or_hangs_the_server(
-    run_dir: Path, etcd: Etcd, unary: Any, figure: Figure
-) -> None:
+async def test_no_message_and_no_header_crashes_or_hangs_the_server(run_dir: Path, etcd: Etcd, figure: Figure) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
         sent: list[tuple[str, bytes, dict[str, str]]] = []
 
@@ -139,7 +138,7 @@ async def test_no_message_and_no_header_crashes_or_hangs_the_server(
         # hypothesis makes the messages; they are sent side by side, on one connection.
         collect()
         slowest = 0.0
-        async with unary(server.address) as client:
+        async with Unary(server.address) as client:
             for method, message, headers in sent:
                 start = time.perf_counter()
                 status = await client.status(method, message, metadata=headers, timeout=10)

@@ -10,7 +10,7 @@ from pathlib import Path
 from localmesh.components import BookClient, BookServer, Etcd
 from meshkit import Instancer, Registrar
 from meshkit.etcd import EtcdClient
-from tests.integration.faults.sampling import (
+from tests.faults.sampling import (
     PREFIX,
     SERVER,
     TTL,

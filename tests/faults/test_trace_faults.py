@@ -18,7 +18,7 @@ from localmesh.components import ROOT, BookClient, BookServer, Etcd, Zipkin
 from localmesh.ports import free_port
 from localmesh.process import NotYetError, Process
 from localmesh.waiting import until
-from tests.integration.faults.front import Front, away_half_of_every_second, overloaded, slow
+from tests.faults.front import Front, away_half_of_every_second, overloaded, slow
 
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "300ms")
 SPANS = 100_000
@@ -39,7 +39,7 @@ def black_hole() -> Iterator[str]:
 
 async def spans_into(run_dir: Path, url: str, count: int = SPANS) -> dict[str, Any]:
     """The ledger of a program that makes so many spans at full speed."""
-    command = [sys.executable, "-m", "tests.integration.faults.span_source", url, str(count)]
+    command = [sys.executable, "-m", "tests.faults.span_source", url, str(count)]
     source = Process("source", command, run_dir=run_dir, env={"PYTHONPATH": f"{ROOT}:{PATHS}"})
     async with source:
         assert await source.wait() == 0, source.last_words()

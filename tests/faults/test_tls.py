@@ -16,7 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
-from tests.integration.faults.replicas import FAST, ended
+from tests.faults.replicas import FAST, ended
+from tests.support.unary import Unary
 
 Figure = Callable[[str], None]
 NAME = "book-server"
@@ -78,7 +79,7 @@ def both_files(run_dir: Path, ca: trustme.CA) -> tuple[Files, Files]:
 
 
 async def test_calls_go_over_mutual_tls_and_probes_go_to_the_plaintext_health_port(
-    run_dir: Path, etcd: Etcd, both_files: tuple[Files, Files], unary: Any, figure: Figure
+    run_dir: Path, etcd: Etcd, both_files: tuple[Files, Files], figure: Figure
 ) -> None:
     server_files, client_files = both_files
     health = f"127.0.0.1:{free_port()}"
@@ -90,7 +91,7 @@ async def test_calls_go_over_mutual_tls_and_probes_go_to_the_plaintext_health_po
         async with grpc.aio.insecure_channel(health) as channel:
             answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
-        async with unary(health) as client_of_health:
+        async with Unary(health) as client_of_health:
             assert await client_of_health.status("/BookService/GetBookInfo") is grpc.StatusCode.UNIMPLEMENTED
     figure(f"200 calls over mutual TLS, p50 {client.summary['p50_ms']:.1f} ms")
 

@@ -13,8 +13,8 @@ from meshkit.backoff import Backoff
 from meshkit.client import Random
 from meshkit.discovery import InstanceChange
 from meshkit.errors import CutOffError, NoEndpointsError
-from tests.unit.fake_time import fake_time, now
-from tests.unit.fakes import FixedEndpoints, answering
+from tests.support.fake_time import fake_time, now
+from tests.support.fakes import FixedEndpoints, answering
 
 
 @fake_time

@@ -9,8 +9,8 @@ from meshkit import Instancer
 from meshkit.address import parse_address
 from meshkit.discovery import InstanceChange
 from meshkit.errors import EtcdError, WatchCanceledError
-from tests.unit.fake_etcd import FakeEtcd
-from tests.unit.fake_time import fake_time
+from tests.support.fake_etcd import FakeEtcd
+from tests.support.fake_time import fake_time
 
 PREFIX = "/services/book/"
 A, B = "10.0.0.1:50051", "10.0.0.2:50051"

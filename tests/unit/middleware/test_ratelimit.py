@@ -8,8 +8,8 @@ from meshkit import DelayingLimiter, TokenBucket
 from meshkit.deadline import within
 from meshkit.errors import RateLimitedError
 from meshkit.middleware import ErroringLimiter
-from tests.unit.fake_time import fake_time, now
-from tests.unit.fakes import answering
+from tests.support.fake_time import fake_time, now
+from tests.support.fakes import answering
 
 
 @fake_time

@@ -6,7 +6,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from meshkit.server.health import NOT_SERVING, SERVING, HealthServicer
-from tests.unit.fake_time import fake_time
+from tests.support.fake_time import fake_time
 
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 

@@ -16,7 +16,7 @@ from localmesh.components import BookClient, BookServer, Etcd
 from localmesh.waiting import NotYetError, until
 from meshkit import Endpoint, Endpointer, EtcdClient, Instancer, Retry, RoundRobin, channel_factory
 from meshkit.deadline import remaining
-from tests.integration.faults.replicas import FAST, SickServer, began, ended, percentile, share_of, wait_ok
+from tests.faults.replicas import FAST, SickServer, began, ended, percentile, share_of, wait_ok
 
 Figure = Callable[[str], None]
 STEADY = ("--calls", "0", "--concurrency", "4", "--interval", "15ms")

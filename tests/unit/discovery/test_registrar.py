@@ -4,8 +4,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from meshkit import Registrar
-from tests.unit.fake_etcd import FakeEtcd
-from tests.unit.fake_time import fake_time
+from tests.support.fake_etcd import FakeEtcd
+from tests.support.fake_time import fake_time
 
 PREFIX, VALUE = "/services/book/", "127.0.0.1:50051"
 KEY = PREFIX + VALUE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.golden import check_golden
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LEVELS = {"debug", "info", "warning", "error", "exception"}
 
 

@@ -1,45 +1,8 @@
-"""Real etcd, real Zipkin, real programs, on free ports; each test has an etcd of its own."""
+"""Calls as any client could make them, without the mesh."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any, Self
 
 import grpc
-import pytest
-
-from localmesh.components import Etcd, Zipkin
-from meshkit.etcd import EtcdClient
-
-
-@pytest.fixture(scope="session")
-def zipkin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zipkin]:
-    server = Zipkin(tmp_path_factory.mktemp("zipkin"))
-    asyncio.run(server.start())
-    yield server
-    asyncio.run(server.stop())
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-async def etcd(run_dir: Path) -> AsyncIterator[Etcd]:
-    async with Etcd(run_dir) as server:
-        yield server
-
-
-@pytest.fixture
-async def etcd_client(etcd: Etcd) -> AsyncIterator[EtcdClient]:
-    async with EtcdClient([etcd.address]) as client:
-        yield client
-
-
-@pytest.fixture
-def unary() -> type["Unary"]:
-    return Unary
 
 
 class Unary:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from localmesh.components import TOOLS, BookClient, BookServer, Etcd
 from meshkit.etcd import EtcdClient, EtcdLogin
 from meshkit.tls.pem import PemFiles
-from tests.integration.faults.sampling import SERVER, TTL, failures, items, last_missing, wait_calls, wait_keys
+from tests.faults.sampling import SERVER, TTL, failures, items, last_missing, wait_calls, wait_keys
 
 Figure = Callable[[str], None]
 CALLS = ("--calls", "0", "--interval", "20ms")

@@ -9,8 +9,8 @@ from meshkit import Retry, RetryError, RoundRobin
 from meshkit.attempt import Attempt, current_attempt
 from meshkit.client import InstanceEndpoint, Random
 from meshkit.deadline import remaining, within
-from tests.unit.fake_time import fake_time, now
-from tests.unit.fakes import FixedEndpoints, answering, failing
+from tests.support.fake_time import fake_time, now
+from tests.support.fakes import FixedEndpoints, answering, failing
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
