@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,12 @@ import durationpy
 
 from meshkit.address import parse_address
 
-__all__ = ["ADDRESS", "ADDRESSES", "DURATION", "PEM_FILE", "PREFIX", "ZIPKIN_URL", "FiniteRange"]
+__all__ = ["ADDRESS", "ADDRESSES", "CERTIFICATE_NAMES", "DURATION", "PEM_FILE", "PREFIX", "ZIPKIN_URL", "FiniteRange"]
+
+
+# RFC 1123's host names with at least one letter, as addresses are no names; URIs by their start and characters.
+DNS_NAME = re.compile(r"(?=[^a-z]*[a-z])[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9])?", re.IGNORECASE)
+URI = re.compile(r"(urn:|[a-z][a-z0-9+.-]*://)[!-~]+", re.IGNORECASE)
 
 
 class Duration(click.ParamType[float]):
@@ -83,6 +89,24 @@ class Prefix(click.ParamType[str]):
         return str(value)
 
 
+class CertificateNames(click.ParamType[tuple[str, ...]]):
+    """`name[,name...]`: DNS names or URIs, as certificates have them. Converts to a tuple."""
+
+    name = "name,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        for name in names:
+            # What is no such name is in no certificate, and would shut everybody out.
+            if not (DNS_NAME.fullmatch(name) or URI.fullmatch(name)):
+                expected = "expected DNS names or URIs such as book-client,spiffe://mesh/book-client"
+                self.fail(f"{expected}, got {name!r}", param, ctx)
+        return names
+
+
 class ZipkinUrl(click.ParamType[str | None]):
     """The URL of Zipkin's collector, or `off`, which converts to None."""
 
@@ -107,5 +131,6 @@ DURATION = Duration()
 ADDRESS = Address()
 ADDRESSES = Addresses()
 PREFIX = Prefix()
+CERTIFICATE_NAMES = CertificateNames()
 ZIPKIN_URL = ZipkinUrl()
 PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from meshkit.server.callers import CallerInterceptor
 from meshkit.server.health import HealthServicer
 from meshkit.server.interceptor import MiddlewareInterceptor
 from meshkit.server.serving import serve
 from meshkit.server.spans import TracingServerInterceptor
 from meshkit.server.unary import UnaryInterceptor
 
-__all__ = ["HealthServicer", "MiddlewareInterceptor", "TracingServerInterceptor", "UnaryInterceptor", "serve"]
+__all__ = [
+    "CallerInterceptor",
+    "HealthServicer",
+    "MiddlewareInterceptor",
+    "TracingServerInterceptor",
+    "UnaryInterceptor",
+    "serve",
+]

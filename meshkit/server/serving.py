@@ -20,6 +20,7 @@ from meshkit.address import parse_address
 from meshkit.background import end_task
 from meshkit.discovery.registrar import Registrar
 from meshkit.server import health
+from meshkit.server.callers import CallerInterceptor
 from meshkit.tls.credentials import ServerTls
 
 __all__ = ["MAX_MESSAGE_BYTES", "serve"]
@@ -59,7 +60,7 @@ async def serve(
         add_services: adds the servicers, e.g. `lambda server: add_BookServiceServicer_to_server(Books(), server)`.
         services: full names of the services, for health and reflection, e.g. `["BookService"]`.
         listen: `host:port`; port 0 takes a free one.
-        tls: None: plaintext.
+        tls: None: plaintext. Its `client_names` hold for all services of this port, health and reflection included.
         health_listen: `host:port` for the health service alone, always plaintext: for probes that speak no TLS, as
             those of Kubernetes. Default None: none.
         registrar: not yet started; None: nothing is registered, and ready means listening.
@@ -73,6 +74,8 @@ async def serve(
     servicer = health.HealthServicer()
     names = ("", *services)
     servicer.set(health.NOT_SERVING, *names)
+    if tls is not None and tls.client_names:
+        interceptors = (CallerInterceptor(tls.client_names), *interceptors)
     server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     add_services(server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

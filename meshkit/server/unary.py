@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection
+from functools import lru_cache
 from typing import Any
 
 import grpc
 
-__all__ = ["Behavior", "Handler", "UnaryInterceptor"]
+__all__ = ["KEPT_METHODS", "Behavior", "Handler", "UnaryInterceptor"]
 
 # grpc.RpcMethodHandler, whose fields its type stubs leave out.
 Handler = Any
+# Wrapped handlers that are kept. A bound, as a generic handler may answer whatever method a client names.
+KEPT_METHODS = 1024
 Behavior = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
 
 
@@ -24,8 +27,7 @@ class UnaryInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, services: Collection[str]) -> None:
         self._prefixes = tuple(f"/{service}/" for service in services)
-        # By method: the handler, and what it was wrapped as.
-        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+        self._wrapped = lru_cache(KEPT_METHODS)(self.wrap)
 
     @abstractmethod
     def wrap(self, handler: Handler, method: str) -> Handler:
@@ -49,7 +51,4 @@ class UnaryInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or not method.startswith(self._prefixes):
             return handler
-        known = self._wrapped.get(method)
-        if known is None or known[0] is not handler:
-            known = self._wrapped[method] = handler, self.wrap(handler, method)
-        return known[1]
+        return self._wrapped(handler, method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -62,19 +62,24 @@ class ClientTls:
 
 
 class ServerTls:
-    """A server's certificate, and whether its clients need one.
+    """A server's certificate, whether its clients need one, and which of them may call.
 
     Args:
         files: certificate and key; `ca`: the authorities of the clients' certificates.
         require_client: refuse clients without a certificate of those authorities. Default True.
+        client_names: who may call, by a DNS name or URI among the subject alternative names of the certificate; `serve`
+            sees to it (`CallerInterceptor`). Default none: whoever has a certificate of those authorities.
 
     Raises:
-        ValueError: see `PemFiles.read`.
+        ValueError: see `PemFiles.read`; or names are given, and clients need no certificate to have one in.
     """
 
-    def __init__(self, files: PemFiles, *, require_client: bool = True) -> None:
+    def __init__(self, files: PemFiles, *, require_client: bool = True, client_names: Collection[str] = ()) -> None:
         if files.cert is None:
             raise ValueError("expected a certificate and a key for the server, got neither")
+        if client_names and not require_client:
+            raise ValueError("expected names of clients only where clients need a certificate")
+        self.client_names = tuple(client_names)
         self._watch = PemWatch(files)
         self._require_client = require_client
 

@@ -49,7 +49,9 @@ NAMES = {
         Retry RetryBudget RoundRobin TracedChannel TracingClientInterceptor channel_factory instance_breaker
         instance_channel is_retryable
     """,
-    "meshkit.server": "HealthServicer MiddlewareInterceptor TracingServerInterceptor UnaryInterceptor serve",
+    "meshkit.server": """
+        CallerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor UnaryInterceptor serve
+    """,
     "meshkit.discovery": "InstanceChange Instancer Observer Registrar",
     "meshkit.program": "LOG_FORMATS LOG_LEVELS LogFormat LogLevel configure_logging run_async stop_signal",
     "meshkit.etcd": "Etcd EtcdClient EtcdLogin Event KeyValue Lease Listing WatchBatch",

@@ -28,7 +28,7 @@ from meshkit import (
 )
 from meshkit.address import parse_address
 from meshkit.program.cli import EtcdAccess, mesh_options, run
-from meshkit.program.flags import ADDRESS, DURATION, PEM_FILE, FiniteRange
+from meshkit.program.flags import ADDRESS, CERTIFICATE_NAMES, DURATION, PEM_FILE, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
 
 log = structlog.stdlib.get_logger("book-server")
@@ -53,6 +53,7 @@ class Settings:
     tls_cert: Path | None
     tls_key: Path | None
     tls_client_ca: Path | None
+    tls_client_names: tuple[str, ...] | None
     health_listen: str | None
     log_format: LogFormat
     log_level: LogLevel
@@ -88,6 +89,11 @@ class Settings:
 @click.option(
     "--tls-client-ca", type=PEM_FILE, help="Authorities that sign clients' certificates (PEM); none: clients need none."
 )
+@click.option(
+    "--tls-client-names",
+    type=CERTIFICATE_NAMES,
+    help="Clients that may call, by a DNS name or URI of their certificates; none: all that --tls-client-ca signs.",
+)
 @click.option("--health-listen", type=ADDRESS, help="Plaintext port for the health service alone; none: no such port.")
 def command(**flags: Any) -> int:
     """Serve books over gRPC: registered in etcd, rate-limited, traced in Zipkin.
@@ -116,7 +122,9 @@ def _advertised(*, advertise_host: str | None, **flags: Any) -> dict[str, Any]:
 
 
 def _tls(settings: Settings) -> ServerTls | None:
-    cert, client_ca = settings.tls_cert, settings.tls_client_ca
+    cert, client_ca, names = settings.tls_cert, settings.tls_client_ca, settings.tls_client_names
+    if names and client_ca is None:
+        raise click.UsageError("--tls-client-names needs --tls-client-ca")
     if cert is None:
         if settings.tls_key is not None or client_ca is not None:
             raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
@@ -124,7 +132,7 @@ def _tls(settings: Settings) -> ServerTls | None:
     try:
         # Where clients need no certificate nobody looks at the authorities.
         files = PemFiles(client_ca or cert, cert, settings.tls_key)
-        return ServerTls(files, require_client=client_ca is not None)
+        return ServerTls(files, require_client=client_ca is not None, client_names=names or ())
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 

@@ -10,7 +10,7 @@ from book_server.__main__ import command as book_server
 
 from meshkit.errors import EtcdError
 from meshkit.program.cli import run
-from meshkit.program.flags import ADDRESS, ADDRESSES, DURATION, PREFIX, ZIPKIN_URL, FiniteRange
+from meshkit.program.flags import ADDRESS, ADDRESSES, CERTIFICATE_NAMES, DURATION, PREFIX, ZIPKIN_URL, FiniteRange
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -83,6 +83,15 @@ def test_several_members_of_etcd() -> None:
     assert ADDRESSES.convert("a:1, b:2", None, None) == ("a:1", "b:2")
 
 
+def test_names_of_certificates() -> None:
+    names = "book-client, a.mesh.svc,spiffe://mesh/book-client,urn:x:1"
+    assert CERTIFICATE_NAMES.convert(names, None, None) == tuple(names.replace(" ", "").split(","))
+    # What can be in no certificate as a name would shut everybody out.
+    for bad in ("", ",", "a,", "book client", "*.mesh", "10.0.0.1", "client:50051", "bücher", "-a", "a" * 300):
+        with pytest.raises(click.BadParameter, match="expected DNS names or URIs"):
+            CERTIFICATE_NAMES.convert(bad, None, None)
+
+
 def test_zipkin_can_be_off() -> None:
     assert ZIPKIN_URL.convert("off", None, None) is None
     assert ZIPKIN_URL.convert("https://zipkin:9411/x", None, None) == "https://zipkin:9411/x"
@@ -108,6 +117,8 @@ def test_a_prefix_ends_with_a_slash() -> None:
         ("book-server", ["--burst", "0"]),
         ("book-server", ["--lease-ttl", "0"]),
         ("book-server", ["--drain", "soon"]),
+        ("book-server", ["--tls-client-names", "book-client"]),
+        ("book-server", ["--tls-cert", __file__, "--tls-client-names", "book-client"]),
         ("book-server", ["--log-format", "xml"]),
         ("book-server", ["--log-level", "loud"]),
         ("book-server", ["--no-such-flag"]),
