@@ -9,7 +9,7 @@ from pathlib import Path
 
 from localmesh.components import Etcd, EtcdCluster
 from meshkit.etcd import EtcdClient
-from tests.chart.conftest import CHART
+from tests.support.chart import CHART
 
 EXISTING = {"ETCD_INITIAL_CLUSTER_STATE": "existing"}
 
