@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that can be cut, as a network can."""
+"""A TCP relay on loopback that can be cut, can forget and can be reset, as a network can."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from localmesh.ports import free_port
+from meshkit.background import end_tasks
 
 __all__ = ["Relay"]
 
@@ -28,6 +29,8 @@ class Relay:
         self.target = target
         self._whole = asyncio.Event()
         self._whole.set()
+        # Counts the times that it forgot: connections of an earlier age are forgotten.
+        self._age = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -38,6 +41,20 @@ class Relay:
     def heal(self) -> None:
         """Let everything pass again."""
         self._whole.set()
+
+    def forget(self) -> None:
+        """Let nothing pass ever again on the connections that stand, and tell nobody: a NAT's table was lost."""
+        self._age += 1
+
+    def reset(self) -> None:
+        """End all connections that stand, with RST."""
+        for connection in self._connections:
+            connection.cancel()
+
+    async def _passes(self, age: int) -> None:
+        await self._whole.wait()
+        if age != self._age:
+            await asyncio.Event().wait()
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -51,9 +68,7 @@ class Relay:
         """End all connections."""
         if self._server is not None:
             self._server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await end_tasks(tuple(self._connections))
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._relay(reader, writer))
@@ -62,28 +77,31 @@ class Relay:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self.target.rpartition(":")
+        age = self._age
         await self._whole.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
         except OSError:
             writer.transport.abort()
             return
-        ways = (self._one_way(reader, far_writer), self._one_way(far_reader, writer))
+        ways = (self._one_way(reader, far_writer, age), self._one_way(far_reader, writer, age))
         tasks = [asyncio.create_task(way) for way in ways]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             # The end of either side reaches the other only through a network that is whole.
-            await self._whole.wait()
+            await self._passes(age)
+        except asyncio.CancelledError:
+            for end in (writer, far_writer):
+                end.transport.abort()
+            raise
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             for end in (writer, far_writer):
                 end.close()
 
-    async def _one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _one_way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, age: int) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
-                await self._whole.wait()
+                await self._passes(age)
                 writer.write(data)
                 await writer.drain()

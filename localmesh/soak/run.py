@@ -18,11 +18,15 @@ from rich.table import Table
 
 from localmesh.components import BookClient, BookServer, Etcd, Zipkin
 from localmesh.relay import Relay
-from localmesh.soak.faults import BACKEND_FAULTS, REPLICA_FAULTS, STANDING, Fault, plan
+from localmesh.sick import SickServer
+from localmesh.soak.faults import STANDING, Fault, plan
+from localmesh.soak.isolation import Isolation, isolate
 from localmesh.soak.ledger import audit, broken_rules
+from meshkit.background import end_tasks
 
 __all__ = ["run_soak"]
 
+ETCD_NAME = "etcd.bookmesh.test"
 SERVER_FLAGS = ("--rate", "0", "--max-list-latency", "20ms", "--lease-ttl", "5", "--drain", "1s", "--grace", "5s")
 # The breaker around the whole call is tested elsewhere; here it would hide what is not retried.
 CLIENT_FLAGS = ("--calls", "0", "--concurrency", "4", "--interval", "80ms", "--timeout", "6s")
@@ -37,18 +41,29 @@ def run_soak(seed: int | None, minutes: float) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 120
+    if reason := isolate():
+        console.print(f"without nodes that go and names that cannot be looked up: {reason}")
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     run_dir = Path(tempfile.mkdtemp(prefix="bookmesh-soak-"))
     console.print(f"seed {seed}, {minutes:g} minutes; again with: make soak SEED={seed} MINUTES={minutes:g}")
-    verdict = asyncio.run(Soak(run_dir, console).run(plan(seed, minutes * 60), minutes * 60))
+    faults = plan(seed, minutes * 60, isolated=not reason)
+    network = None if reason else Isolation(run_dir, ETCD_NAME)
+    verdict = asyncio.run(Soak(run_dir, console, network).run(faults, minutes * 60))
     console.print(f"logs: {run_dir}")
     return verdict
 
 
 class Soak:
-    """One run: the parts, the faults on them, the report."""
+    """One run: the parts, the faults on them, the report.
 
-    def __init__(self, run_dir: Path, console: Console) -> None:
+    Args:
+        run_dir: for logs and data.
+        console: to tell of it.
+        network: of the run's own; None: it has none.
+    """
+
+    def __init__(self, run_dir: Path, console: Console, network: Isolation | None) -> None:
+        self._network = network
         self._run_dir = run_dir
         self._console = console
         self._etcd = Etcd(run_dir)
@@ -56,10 +71,12 @@ class Soak:
         self._etcd_relay = Relay(self._etcd.address)
         self._servers: list[BookServer] = []
         self._relays: list[Relay] = []
+        host, _, port = self._etcd_relay.address.rpartition(":")
+        self._etcd_by_name = f"{ETCD_NAME if network else host}:{port}"
         self._client = BookClient(
             run_dir,
             *(*CLIENT_FLAGS, *CLIENT_BREAKER),
-            etcd=self._etcd_relay.address,
+            etcd=self._etcd_by_name,
             zipkin=self._zipkin.collector,
         )
         self._began = 0.0
@@ -82,12 +99,12 @@ class Soak:
             self._began = time.monotonic()
             watching = asyncio.create_task(self._watch_memory())
             async with asyncio.TaskGroup() as lanes:
-                for kinds in (REPLICA_FAULTS, BACKEND_FAULTS):
-                    lanes.create_task(self._inflict([fault for fault in faults if fault.kind in kinds], stack))
+                for on_replica in (True, False):
+                    lane = [fault for fault in faults if fault.on_replica is on_replica]
+                    lanes.create_task(self._inflict(lane, stack))
                 lanes.create_task(asyncio.sleep(seconds))
             await asyncio.sleep(3)  # the last calls under trouble end
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await end_tasks([watching])
             if (status := await self._client.stop(grace=30)) not in {0, 1}:
                 self._troubles.append(f"the client ended with status {status}")
         return self._report(faults, seconds)
@@ -97,7 +114,7 @@ class Soak:
         server = BookServer(
             self._run_dir,
             *SERVER_FLAGS,
-            etcd=self._etcd.address,
+            etcd=self._etcd_by_name,
             zipkin=self._zipkin.collector,
             advertise=relay.address,
         )
@@ -122,10 +139,13 @@ class Soak:
             await asyncio.sleep(fault.hold)
             await undo()
 
-    async def _do(  # noqa: C901, PLR0911 - a table
+    async def _do(self, fault: Fault, stack: AsyncExitStack) -> Callable[[], Awaitable[object]]:
+        """Do it; returns how to undo it."""
+        return await (self._do_to_replica(fault, stack) if fault.on_replica else self._do_to_backend(fault.kind))
+
+    async def _do_to_replica(  # noqa: PLR0911 - a table
         self, fault: Fault, stack: AsyncExitStack
     ) -> Callable[[], Awaitable[object]]:
-        """Do it; returns how to undo it."""
         server, relay = self._servers[fault.replica], self._relays[fault.replica]
         match fault.kind:
             case "kill":
@@ -143,6 +163,43 @@ class Soak:
                 if status := await server.stop():
                     self._troubles.append(f"{server.name} left with status {status}")
                 return server.start_ready
+            case "forgotten connections":
+                relay.forget()
+                return _later(lambda: None)
+            case "node of":
+                return self._take_node_away(server, relay)
+        return await self._answer_wrongly(fault.kind.removesuffix(" from"), relay)
+
+    def _take_node_away(self, server: BookServer, relay: Relay) -> Callable[[], Awaitable[object]]:
+        """What runs there stands still, and its machine no longer acknowledges what it is sent."""
+        network, port = self._network, int(relay.address.rpartition(":")[2])
+        assert network is not None
+        network.drop(port)
+        server.freeze()
+
+        def bring_back() -> None:
+            server.thaw()
+            network.let_pass(port)
+
+        return _later(bring_back)
+
+    @staticmethod
+    async def _answer_wrongly(ailment: str, relay: Relay) -> Callable[[], Awaitable[object]]:
+        """Something else answers at the replica's address."""
+        well, sick = relay.target, SickServer(ailment)
+        await sick.__aenter__()
+        relay.target = sick.address
+        relay.reset()
+
+        async def recover() -> None:
+            relay.target = well
+            relay.reset()
+            await sick.__aexit__(None, None, None)
+
+        return recover
+
+    async def _do_to_backend(self, kind: str) -> Callable[[], Awaitable[object]]:
+        match kind:
             case "etcd restart":
                 await self._etcd.process.kill()
                 return self._etcd.start
@@ -152,10 +209,18 @@ class Soak:
             case "etcd freeze":
                 self._etcd.process.freeze()
                 return _later(self._etcd.process.thaw)
+            case "etcd's connections forgotten":
+                self._etcd_relay.forget()
+                return _later(lambda: None)
+            case "etcd's name away":
+                assert self._network is not None
+                self._network.take_names_away()
+                self._etcd_relay.reset()
+                return _later(self._network.bring_names_back)
             case "Zipkin restart":
                 await self._zipkin.process.kill()
                 return self._zipkin.start
-        raise ValueError(f"no such fault: {fault.kind}")
+        raise ValueError(f"no such fault: {kind}")
 
     async def _watch_memory(self) -> None:
         watched = {"client": self._client, "replica 0": self._servers[0]}
