@@ -7,6 +7,7 @@ BOOKMESH_E2E_TLS         any text: mutual TLS for all releases
 BOOKMESH_E2E_VALUES      a file of chart values that win over the tests' own
 """
 
+import fcntl
 import os
 import shutil
 import time
@@ -35,6 +36,15 @@ def cluster() -> Cluster:
     return Cluster(kubeconfig)
 
 
+@pytest.fixture(autouse=True)
+def _share_of_the_cluster(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
+    """Tests share the cluster; one that is marked `alone` has it to itself."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with cluster.kubeconfig.with_suffix(".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Iterator[Record]:
     record = Record(request.node.name, time.time(), RUN_DIR / request.node.name)
@@ -55,6 +65,15 @@ def mesh(cluster: Cluster, namespace: str, record: Record) -> Iterator[Mesh]:
     mesh = Mesh(cluster, namespace, record)
     yield mesh
     mesh.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: does something to the whole cluster, such as stopping a node")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that need the cluster for themselves come last, when the others no longer wait for them."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -49,7 +49,7 @@ def came_in_time(mesh: Mesh, replicas: Sequence[Replica], calls: Sequence[Call])
     replicas = [replica for replica in replicas if replica.ready is not None and replica.ready > began]
     waits = [wait for replica in replicas if (wait := replica.ready_to_first_call) is not None]
     mesh.record.figure("Ready to first call", f"{max(waits, default=float('nan')):.2f} s", f"{FIRST_CALL_WITHIN:g} s")
-    assert not (late := late_arrivals(replicas, within=FIRST_CALL_WITHIN)), late
+    assert not (late := late_arrivals(replicas, within=mesh.bound(FIRST_CALL_WITHIN))), late
     assert not (early := early_arrivals(replicas)), early
 
 

@@ -5,9 +5,10 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import yaml
+from kubernetes import client
 
 from tests.e2e.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
 from tests.e2e.cluster import ROOT, Cluster, CommandError
@@ -17,6 +18,7 @@ from tests.e2e.pods import PodLife, Pods
 from tests.e2e.record import Kind, Mark, Record
 from tests.e2e.registry import Registry
 from tests.e2e.replicas import Replica, calls_to
+from tests.e2e.slowness import Slowness
 from tests.e2e.waiting import NotYetError, until
 from tests.e2e.zipkin import Zipkin
 
@@ -67,6 +69,10 @@ class Mesh:
         self._infra = self.fullname
         self.warnings: list[str] = []
         self._registry: Registry | None = None
+        # Clients that belong to no Deployment.
+        self._alone: list[str] = []
+        self._slowness = Slowness()
+        self._began = time.time()
         self._parsed: dict[str, tuple[int, list[Call]]] = {}
 
     @cached_property
@@ -129,7 +135,7 @@ class Mesh:
         self.wait_ready("server", replicas)
         took = time.time() - began
         self.record.figure("install to all Ready", f"{took:.1f} s", f"{INSTALL_WITHIN:g} s")
-        assert took <= INSTALL_WITHIN
+        assert took <= self.bound(INSTALL_WITHIN)
         if traffic:
             self.start_traffic()
 
@@ -160,6 +166,8 @@ class Mesh:
     def stop_traffic(self) -> list[Call]:
         """Stop the client; returns every call that it has made, and makes sure that no line of its log is missing."""
         self._scale_client(0)
+        while self._alone:
+            self.cluster.core.delete_namespaced_pod(self._alone.pop(), self.namespace)
         readers = self._client_logs()
         for reader in readers:
             until(partial(_ended, reader), within=60, what=f"the end of {reader.pod}'s log")
@@ -170,6 +178,43 @@ class Mesh:
             assert (len(calls), sum(not call.ok for call in calls)) == (summary["calls"], summary["failures"])
         self.record.calls = self.calls()
         return self.calls()
+
+    def start_slow_client(self, *, interval: int) -> None:
+        """Start a second client, which makes one call in so many seconds."""
+        change = {"BOOK_CLIENT_INTERVAL": f"{interval}s", "BOOK_CLIENT_CONCURRENCY": "1"}
+        self._start_alone("client", "slow-client", change)
+        self._alone.append("slow-client")
+
+    def start_sick_server(self, customize: str) -> PodLife:
+        """Start one more server, whose Python runs `customize` first; returns it once it is Ready."""
+        count = len(self.living("server")) + 1
+        content = client.V1ConfigMap(
+            metadata=client.V1ObjectMeta(name="sick-server"), data={"sitecustomize.py": customize}
+        )
+        self.cluster.core.create_namespaced_config_map(self.namespace, content)
+        volume = {"name": "sick", "configMap": {"name": "sick-server"}}
+        self._start_alone("server", "sick-server", {"PYTHONPATH": "/sick"}, volume)
+        pods = self.wait_ready("server", count)
+        return next(pod for pod in pods if pod.name == "sick-server")
+
+    def _start_alone(
+        self, component: str, name: str, variables: Mapping[str, str], volume: Mapping[str, Any] | None = None
+    ) -> None:
+        """A pod like those of a Deployment, but for some variables and a volume, that no Deployment replaces."""
+        deployment = self.cluster.json(
+            f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.fullname}-{component}"
+        )
+        pod = deployment["spec"]["template"]
+        pod["metadata"]["name"] = name
+        (container,) = pod["spec"]["containers"]
+        kept = [found for found in container.get("env", []) if found["name"] not in variables]
+        container["env"] = [*kept, *({"name": key, "value": value} for key, value in variables.items())]
+        if volume is not None:
+            mount = {"name": volume["name"], "mountPath": f"/{volume['name']}", "readOnly": True}
+            container["volumeMounts"] = [*container.get("volumeMounts", []), mount]
+            pod["spec"]["volumes"] = [*pod["spec"].get("volumes", []), volume]
+        # The client's type asks for a model; it sends what it is given.
+        self.cluster.core.create_namespaced_pod(self.namespace, cast(Any, pod))
 
     def _scale_client(self, replicas: int) -> None:
         """Scale it past Helm, which would take seconds; the values know, so that a later upgrade leaves it so."""
@@ -315,8 +360,14 @@ class Mesh:
         self.record.marks.append(mark)
         return mark.time
 
+    def bound(self, seconds_: float) -> float:
+        """A bound in seconds, longer by as much as this machine has been slower than an idle one in this test."""
+        return seconds_ * self._slowness.since(self._began)
+
     def close(self) -> None:
         """Stop observing."""
+        self.record.figure("slowness of this machine", f"{self._slowness.since(self._began):.1f}", "1: idle")
+        self._slowness.close()
         if not self.record.calls:
             self.record.calls = self.calls()
         self.pods.close()
