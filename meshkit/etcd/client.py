@@ -13,13 +13,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-from etcd3.etcdrpc import rpc_pb2 as rpc
-from etcd3.etcdrpc import rpc_pb2_grpc as stubs
 
 from meshkit.errors import EtcdError, LeaseLostError, WatchCanceledError
 from meshkit.etcd.api import Event, KeyValue, Lease, Listing, WatchBatch
 from meshkit.etcd.login import EtcdLogin, Metadata, Token
 from meshkit.etcd.members import Members, is_status
+from meshkit.etcd.stubs import rpc, stubs
 from meshkit.tls.pem import PemFiles
 
 __all__ = ["EtcdClient"]

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import grpc
 import structlog
-from etcd3.etcdrpc import rpc_pb2 as rpc
-from etcd3.etcdrpc import rpc_pb2_grpc as stubs
 
 from meshkit.errors import EtcdError
+from meshkit.etcd.stubs import rpc, stubs
 
 __all__ = ["EtcdLogin", "Metadata", "Token"]
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["run_async", "stop_signal"]
+__all__ = ["STOP_SIGNALS", "run_async", "stop_signal"]
 
 log = structlog.stdlib.get_logger(__name__)
 
 Result = TypeVar("Result")
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_async(main: Coroutine[Any, Any, Result]) -> Result:
@@ -32,26 +36,33 @@ def run_async(main: Coroutine[Any, Any, Result]) -> Result:
 
 @contextmanager
 def stop_signal() -> Iterator[asyncio.Event]:
-    """Turn SIGINT and SIGTERM into an asyncio.Event, for as long as the body runs.
+    """Turn SIGINT, SIGTERM and SIGHUP into an asyncio.Event, for as long as the body runs.
 
-    The first one sets the event; the second one does what it does by default, so that whoever is in a hurry is heard.
+    The first one sets the event. The second one ends the program at once, with the exit code 128 + its number, also
+    where the event loop is blocked, and as process 1 of a container, to which the kernel does not apply a signal's
+    default. A SIGHUP that is ignored (nohup) stays ignored.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
 
-    def received(number: signal.Signals) -> None:
-        log.info("signal received", signal=number.name)
+    def received(number: int, _: FrameType | None) -> None:
+        # Nothing is logged here: the signal may have come while a log line was being written.
+        for each in before:
+            signal.signal(each, _end_at_once)
+        loop.call_soon_threadsafe(told, number)
+
+    def told(number: int) -> None:
+        log.info("signal received", signal=signal.Signals(number).name)
         stop.set()
-        restore()
 
-    def restore() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-    for number in signals:
-        loop.add_signal_handler(number, received, number)
+    heeded = [each for each in STOP_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    before = {each: signal.signal(each, received) for each in heeded}
     try:
         yield stop
     finally:
-        restore()
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
+
+
+def _end_at_once(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from book_client import end_at_signals
+
+if __name__ == "__main__":
+    # First, as what follows takes most of a second.
+    end_at_signals()
+
 import asyncio
 import contextlib
 import socket
@@ -297,7 +303,7 @@ def _own_ip(peer: str) -> str | None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the program, and exit."""
     run(command, "BOOK_CLIENT")
 
 

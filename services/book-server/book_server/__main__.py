@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from book_server import end_at_signals
+
+if __name__ == "__main__":
+    # First, as what follows takes most of a second.
+    end_at_signals()
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +167,7 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the program, and exit."""
     run(command, "BOOK_SERVER")
 
 
