@@ -8,7 +8,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PIP := -m pip install --quiet --disable-pip-version-check --no-input
 BIN := .venv/bin
-CHECKED := meshkit services localmesh toolchain tests benchmarks
+CHECKED := meshkit services localmesh toolchain deploy/kind tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
 BENCH_ENV := .tools/bench-env
@@ -59,12 +59,12 @@ soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them
 	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 .PHONY: e2e
-e2e: setup ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; TLS=1 KEEP=1 TESTS= WORKERS=
-	@tests/e2e/run $(TESTS)
+e2e: setup cluster-tools ## install, scale, upgrade, kill and cut off on Kubernetes, every trace checked; TLS=1 KEEP=1 TESTS= WORKERS=
+	@exec $(BIN)/python -m tests.e2e $(TESTS)
 
 .PHONY: e2e-mutations
-e2e-mutations: setup ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
-	@$(BIN)/python -m tests.e2e.mutations $(MUTANTS)
+e2e-mutations: setup cluster-tools ## switch off a promise at a time in the images: the e2e tests have to notice each; MUTANTS= KEEP=1
+	@exec $(BIN)/python -m tests.e2e.mutations $(MUTANTS)
 
 .PHONY: golden
 golden: setup ## write tests/golden anew: flags, messages, headers, keys, spans, log lines as they are now
@@ -112,15 +112,15 @@ chart-check: helm ## the chart: helm lint, Kubernetes' schemas, its own schema, 
 
 .PHONY: images
 images: venv ## build the images of book-server and book-client (Docker); IMAGES=registry|source picks their base
-	@deploy/kind/images.sh
+	@exec $(BIN)/python -m deploy.kind images
 
 .PHONY: kind-up
 kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= NODE= change it
-	@deploy/kind/up.sh
+	@exec $(BIN)/python -m deploy.kind up
 
 .PHONY: kind-down
 kind-down: cluster-tools ## delete the cluster, its network and its context; CLUSTER= names another
-	@deploy/kind/down.sh
+	@exec $(BIN)/python -m deploy.kind down
 
 .PHONY: cluster-tools
 cluster-tools: venv

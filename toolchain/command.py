@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from toolchain.interruption import deferred
@@ -24,6 +25,7 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
     end_by: signal.Signals = signal.SIGTERM,
+    end_alone: bool = False,
     grace: float = 10.0,
 ) -> int:
     """Run a program to its end, with whatever it starts.
@@ -37,8 +39,9 @@ def run(
         cwd: its working directory.
         env: environment variables on top of the caller's own.
         timeout: seconds that it may take.
-        end_by: the signal that asks it to end.
-        grace: seconds that it has then.
+        end_by: the signal that asks it, and what it started, to end.
+        end_alone: whether only itself is asked, and what it started may come to its own end.
+        grace: seconds that all of them have then.
 
     Returns:
         Its exit status; negative: the signal that ended it.
@@ -65,7 +68,7 @@ def run(
         status = child.wait()
     except BaseException:
         if child is not None:
-            _end(child, end_by, grace)
+            _end(child, end_by, grace, alone=end_alone)
         raise
     finally:
         if alarm is not None:
@@ -91,11 +94,17 @@ def _start(
     )
 
 
-def _end(child: subprocess.Popen[str], how: signal.Signals, grace: float) -> None:
-    _signal(child, how)
+def _end(child: subprocess.Popen[str], how: signal.Signals, grace: float, *, alone: bool) -> None:
+    deadline = time.monotonic() + grace
+    if alone:
+        child.send_signal(how)
+    else:
+        _signal(child, how)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(grace)
-    # What it started may be deaf to the first signal. No other group can have its number as long as one of these lives.
+    # What it started may take longer, or be deaf. No other group has its number as long as one of these lives.
+    while _signal(child, None) and time.monotonic() < deadline:
+        time.sleep(0.05)
     _signal(child, signal.SIGKILL)
     child.wait()
 
@@ -105,6 +114,10 @@ def _expire(child: subprocess.Popen[str], expired: threading.Event) -> None:
     _signal(child, signal.SIGKILL)
 
 
-def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
+def _signal(child: subprocess.Popen[str], number: signal.Signals | None) -> bool:
+    """Signal all of its group; whether there is any of it. None: only look."""
+    try:
+        os.killpg(child.pid, number or 0)
+    except ProcessLookupError:
+        return False
+    return True

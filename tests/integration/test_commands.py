@@ -47,6 +47,16 @@ def test_an_exception_ends_the_program_and_what_it_started_though_that_is_deaf()
     assert gone(int(lines[0]))
 
 
+def test_what_a_program_started_may_come_to_its_own_end(tmp_path: Path) -> None:
+    def stop(_: str) -> None:
+        raise KeyboardInterrupt
+
+    finishing = f"echo started; sleep 0.5; touch {tmp_path / 'finished'}"
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", f"sh -c '{finishing}' & wait"], stop, end_alone=True, grace=DEADLINE)
+    assert (tmp_path / "finished").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_what_runs_then_what_undoes_it_runs_to_its_end(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "script.py"

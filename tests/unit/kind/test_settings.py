@@ -1,0 +1,44 @@
+"""What the user chooses for the cluster: of use, or one line that says what was expected."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.kind.errors import KindError
+from deploy.kind.images import origin
+from deploy.kind.settings import Settings, program_images
+
+
+def test_nothing_chosen_is_the_default() -> None:
+    assert Settings.of({}) == Settings.of({"CLUSTER": "", "ZIPKIN_PORT": "", "IMAGES": "", "NODE": ""}) == Settings()
+
+
+def test_every_choice_is_taken() -> None:
+    chosen = {"CLUSTER": "mine-2.a", "ZIPKIN_PORT": "0", "IMAGES": "registry", "NODE": "kindest/node:v1.36.0"}
+    assert Settings.of(chosen) == Settings("mine-2.a", 0, "registry", "kindest/node:v1.36.0")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        *({"CLUSTER": name} for name in ("Mine", "-a", "a b", "a/../b", "ä", "a\n")),
+        *({"ZIPKIN_PORT": port} for port in ("-1", "65536", "94 11", "http", "1e3", "²", "000009411")),
+        {"IMAGES": "docker"},
+    ],
+)
+def test_a_value_of_no_use_is_one_line_that_names_the_variable(chosen: dict[str, str]) -> None:
+    with pytest.raises(KindError, match=f"^{next(iter(chosen))} is .*expected") as error:
+        Settings.of(chosen)
+    assert "\n" not in str(error.value)
+
+
+def test_a_node_image_cannot_be_chosen_where_it_is_made_from_source() -> None:
+    with pytest.raises(KindError, match="NODE is 'kindest/node:v1': only where images are pulled"):
+        origin(Settings(images="source", node="kindest/node:v1"))
+    assert origin(Settings(images="registry", node="kindest/node:v1")) == "registry"
+
+
+def test_the_programs_images_are_the_charts() -> None:
+    server, client = program_images()
+    assert server.startswith("bookmesh/book-server:")
+    assert client.startswith("bookmesh/book-client:")
