@@ -246,6 +246,15 @@ def test_a_volume_that_etcds_log_would_fill_is_refused() -> None:
         render({"etcd.persistence": {"enabled": True, "size": "600Mi"}})
 
 
+@pytest.mark.parametrize("size", ["1Gi", "3Gi", "100Gi"])
+def test_etcds_memory_limit_follows_its_quota(size: str) -> None:
+    etcd = render({"etcd.persistence": {"enabled": True, "size": size}}).container("etcd")
+    (quota,) = (int(flag.partition("=")[2]) for flag in etcd["command"] if flag.startswith("--quota"))
+    assert int(etcd["resources"]["limits"]["memory"].removesuffix("Mi")) == quota // 2**20 + 256
+    own = render({"etcd.resources": {"limits": {"memory": "1Gi"}}}).container("etcd")["resources"]
+    assert own == {"limits": {"memory": "1Gi"}, "requests": {"cpu": "50m", "memory": "48Mi"}}
+
+
 def test_etcds_quota_follows_the_size_of_a_pod_without_a_volume(default: Rendered) -> None:
     (volume,) = default.pods()["etcd"]["spec"]["volumes"]
     assert volume["emptyDir"] == {"sizeLimit": "1Gi"}

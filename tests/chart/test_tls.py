@@ -125,6 +125,13 @@ def test_etcd_takes_the_names_that_it_is_told_of() -> None:
     ]
 
 
+def test_servers_take_the_names_that_they_are_told_of() -> None:
+    assert render({"tls.enabled": True}).environment("server")["BOOK_SERVER_TLS_CLIENT_NAMES"] == "demo-bookmesh-client"
+    values = {"tls.enabled": True, "tls.clientName": "reader", "tls.serverFrom": ["spiffe://books/other", "other"]}
+    names = render(values).environment("server")["BOOK_SERVER_TLS_CLIENT_NAMES"]
+    assert names == "reader,spiffe://books/other,other"
+
+
 def test_the_clients_certificate_has_the_name_that_is_asked_for(tmp_path: Path) -> None:
     rendered = render({"tls.enabled": True, "tls.clientName": "reader"})
     assert dns_names(files_of(rendered, "client", tmp_path / "client")) == ["reader"]
