@@ -142,6 +142,10 @@ bench: setup $(BENCH_ENV)/.ready ## speed, side by side with bare gRPC and the u
 chart-docs: venv ## write docs/values.md, the table of the chart's values, from the comments in values.yaml
 	@$(BIN)/python deploy/helm/document_values.py
 
+.PHONY: flag-docs
+flag-docs: venv ## write docs/flags.md, the tables of both programs' flags, from the programs
+	@$(BIN)/python services/document_flags.py
+
 .PHONY: format
 format: venv ## format the code and repair what ruff can
 	@$(BIN)/ruff check --fix .

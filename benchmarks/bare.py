@@ -1,4 +1,4 @@
-"""(a) and (u): bare grpc.aio on the same protobuf, nothing around it; as a server, and as a load client.
+"""Bare grpc.aio on the same protobuf, nothing around it; as a server, and as a load client.
 
 python -m benchmarks.bare server 127.0.0.1:50051 asyncio|uvloop
 python -m benchmarks.bare client 127.0.0.1:50051,127.0.0.1:50052 asyncio|uvloop

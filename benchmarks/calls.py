@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import Contenders, quiet
+from benchmarks.contenders import BARE, BARE_UVLOOP, TRACED, UNTRACED, USUAL, USUAL_ROOT, Contenders, quiet
 
 __all__ = ["IN_FLIGHT", "compare", "endure"]
 
@@ -37,7 +37,7 @@ async def compare(
         "seconds": seconds,
         "servers": servers,
         "cells": [
-            {"in_flight": in_flight, "key": key, "title": titles[key], **_medians(found, samples[in_flight, "a"])}
+            {"in_flight": in_flight, "key": key, "title": titles[key], **_medians(found, samples[in_flight, BARE])}
             for (in_flight, key), found in samples.items()
         ],
         "ratios": _ratios(samples),
@@ -46,8 +46,8 @@ async def compare(
 
 
 async def endure(run_dir: Path, *, seconds: float, servers: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Load (d) at full speed for long; what its queue and its memory did."""
-    contenders = Contenders(run_dir, servers=servers, only="d")
+    """Load bookmesh, traced, at full speed for long; what its queue and its memory did."""
+    contenders = Contenders(run_dir, servers=servers, only=[TRACED])
     async with contenders:
         (contender,) = contenders.all
         await contender.load(16, 2.0)
@@ -88,13 +88,13 @@ def _medians(found: Sequence[dict[str, float]], bare: Sequence[dict[str, float]]
 def _ratios(samples: dict[tuple[int, str], list[dict[str, float]]]) -> list[dict[str, Any]]:
     """What the aims are about: ratios at 16 in flight, taken round by round."""
     wanted = (
-        ("calls/s, (d) of (a)", "calls_per_s", "d", "a", "at least 0.5, aim 0.65"),
-        ("calls/s, (d) of (u)", "calls_per_s", "d", "u", "none"),
-        ("calls/s, (d) of (b)", "calls_per_s", "d", "b", "at least 2"),
-        ("calls/s, (d) of (e)", "calls_per_s", "d", "e", "at least 2"),
-        ("calls/s, (c) of (a)", "calls_per_s", "c", "a", "at least 0.85"),
-        ("calls/s, (c) of (u)", "calls_per_s", "c", "u", "none"),
-        ("p99, (d) of (a)", "p99_us", "d", "a", "at most 2.5"),
+        ("calls/s, traced of bare", "calls_per_s", TRACED, BARE, "at least 0.5, aim 0.65"),
+        ("calls/s, traced of bare on uvloop", "calls_per_s", TRACED, BARE_UVLOOP, "none"),
+        ("calls/s, traced of the usual stack", "calls_per_s", TRACED, USUAL, "at least 2"),
+        ("calls/s, traced of the usual stack with a root span", "calls_per_s", TRACED, USUAL_ROOT, "at least 2"),
+        ("calls/s, untraced of bare", "calls_per_s", UNTRACED, BARE, "at least 0.85"),
+        ("calls/s, untraced of bare on uvloop", "calls_per_s", UNTRACED, BARE_UVLOOP, "none"),
+        ("p99, traced of bare", "p99_us", TRACED, BARE, "at most 2.5"),
     )
     found = []
     for title, name, one, other, aim in wanted:

@@ -20,12 +20,36 @@ from localmesh.ports import free_port
 from localmesh.process import NotYetError, Process, child_environment
 from localmesh.waiting import until
 
-__all__ = ["Contender", "Contenders", "Ending", "LoadClient", "cpu_seconds", "quiet", "zipkin_counts"]
+__all__ = [
+    "BARE",
+    "BARE_UVLOOP",
+    "TRACED",
+    "UNTRACED",
+    "USUAL",
+    "USUAL_ROOT",
+    "Contender",
+    "Contenders",
+    "Ending",
+    "LoadClient",
+    "cpu_seconds",
+    "quiet",
+    "zipkin_counts",
+]
 
 BENCH_PYTHON = TOOLS / "bench-env/bin/python"
 PATHS = os.pathsep.join(str(ROOT / folder) for folder in (".", "proto", "services/book-server"))
-# Their servers send the spans that wait on SIGUSR1: see benchmarks.usual.
-USUAL = ("b", "e")
+# The contenders, and the titles that tables and plot show.
+BARE, BARE_UVLOOP = "bare", "bare-uvloop"
+USUAL, USUAL_ROOT = "usual", "usual-root"
+UNTRACED, TRACED = "untraced", "traced"
+TITLES = {
+    BARE: "bare grpc.aio",
+    BARE_UVLOOP: "bare grpc.aio on uvloop",
+    USUAL: "usual stack",
+    USUAL_ROOT: "usual stack with a root span",
+    UNTRACED: "bookmesh, untraced",
+    TRACED: "bookmesh, traced",
+}
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 
 
@@ -33,7 +57,7 @@ FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--
 class Ending:
     """What became of all spans of a run: `dropped` as the programs have counted, the rest as Zipkin has."""
 
-    key: str
+    title: str
     made: int
     dropped: int | None
     taken: int
@@ -103,11 +127,9 @@ class LoadClient:
 class Contender:
     """One way to make the calls."""
 
-    def __init__(
-        self, key: str, title: str, client: LoadClient, servers: Sequence[Process], zipkin: Zipkin | None = None
-    ) -> None:
+    def __init__(self, key: str, client: LoadClient, servers: Sequence[Process], zipkin: Zipkin | None = None) -> None:
         self.key = key
-        self.title = title
+        self.title = TITLES[key]
         self.client = client
         self.servers = servers
         self.zipkin = zipkin
@@ -150,12 +172,13 @@ class Contender:
                 spans = server.events("spans")[-1]
                 made, dropped = made + spans["ended"], dropped + spans["dropped"]
         counts = await zipkin_counts(self.zipkin)
-        return Ending(self.key, made, dropped, counts["taken"], counts["dropped"])
+        return Ending(self.title, made, dropped, counts["taken"], counts["dropped"])
 
     async def rest(self) -> None:
         """Have it send the spans that wait, and wait until none of its processes is busy."""
         await self.client.command(do="flush")
-        if self.key in USUAL:
+        if self.key in {USUAL, USUAL_ROOT}:
+            # See benchmarks.usual: they send the spans that wait.
             for server in self.servers:
                 server.send(signal.SIGUSR1)
         await quiet(self.pids)
@@ -164,7 +187,7 @@ class Contender:
 class Contenders:
     """All of them, up and running."""
 
-    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = "aubecd") -> None:
+    def __init__(self, run_dir: Path, *, servers: int = 2, only: Sequence[str] = tuple(TITLES)) -> None:
         self._run_dir = run_dir
         self._servers = servers
         self._only = only
@@ -174,48 +197,35 @@ class Contenders:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             for key in self._only:
-                self.all.append(await getattr(self, f"_make_{key}")(stack, self._run_dir / key))
+                self.all.append(await self._make(key, stack, self._run_dir / key))
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def _make_a(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        return await self._make_bare(stack, run_dir, "a", "bare grpc.aio", "asyncio")
+    async def _make(self, key: str, stack: AsyncExitStack, run_dir: Path) -> Contender:
+        if key in {BARE, BARE_UVLOOP}:
+            return await self._make_bare(key, stack, run_dir, "asyncio" if key == BARE else "uvloop")
+        zipkin = None if key == UNTRACED else await stack.enter_async_context(Zipkin(run_dir))
+        if zipkin is not None and key in {USUAL, USUAL_ROOT}:
+            return await self._make_usual(key, stack, run_dir, zipkin)
+        return await self._make_ours(key, stack, run_dir, zipkin)
 
-    async def _make_u(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        return await self._make_bare(stack, run_dir, "u", "bare grpc.aio on uvloop", "uvloop")
-
-    async def _make_bare(self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, loop: str) -> Contender:
+    async def _make_bare(self, key: str, stack: AsyncExitStack, run_dir: Path, loop: str) -> Contender:
         servers = await self._static_servers(stack, run_dir, sys.executable, "bare", loop)
         addresses = ",".join(server.command[-2] for server in servers)
         client = await stack.enter_async_context(LoadClient(sys.executable, "bare", "client", addresses, loop))
-        return Contender(key, title, client, servers)
+        return Contender(key, client, servers)
 
-    async def _make_b(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        return await self._make_usual(stack, run_dir, "b", "usual stack, traced", "client")
-
-    async def _make_e(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        return await self._make_usual(stack, run_dir, "e", "usual stack, with the root span of (d)", "client-with-root")
-
-    async def _make_usual(self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, role: str) -> Contender:
-        zipkin = await stack.enter_async_context(Zipkin(run_dir))
+    async def _make_usual(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: Zipkin) -> Contender:
         servers = await self._static_servers(stack, run_dir, BENCH_PYTHON, "usual", zipkin.collector)
         addresses = ",".join(server.command[-2] for server in servers)
+        role = "client" if key == USUAL else "client-with-root"
         client = LoadClient(BENCH_PYTHON, "usual", role, addresses, zipkin.collector)
-        return Contender(key, title, await stack.enter_async_context(client), servers, zipkin)
+        return Contender(key, await stack.enter_async_context(client), servers, zipkin)
 
-    async def _make_c(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        return await self._make_ours(stack, run_dir, "c", "bookmesh, untraced", None)
-
-    async def _make_d(self, stack: AsyncExitStack, run_dir: Path) -> Contender:
-        zipkin = await stack.enter_async_context(Zipkin(run_dir))
-        return await self._make_ours(stack, run_dir, "d", "bookmesh, traced", zipkin)
-
-    async def _make_ours(
-        self, stack: AsyncExitStack, run_dir: Path, key: str, title: str, zipkin: Zipkin | None
-    ) -> Contender:
+    async def _make_ours(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: Zipkin | None) -> Contender:
         collector = zipkin.collector if zipkin else "off"
         etcd = await stack.enter_async_context(Etcd(run_dir))
         servers = [BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=collector) for _ in range(self._servers)]
@@ -223,7 +233,7 @@ class Contenders:
             await server.start_ready()
             stack.push_async_exit(server)
         client = LoadClient(sys.executable, "ours", etcd.address, collector)
-        return Contender(key, title, await stack.enter_async_context(client), servers, zipkin)
+        return Contender(key, await stack.enter_async_context(client), servers, zipkin)
 
     async def _static_servers(
         self, stack: AsyncExitStack, run_dir: Path, python: str | Path, module: str, *arguments: str

@@ -4,8 +4,9 @@ A load client is a process of its own. It takes commands on standard input, one 
 with one JSON line on standard output:
 
     {"do": "load", "in_flight": 16, "seconds": 2.0, "warmup": 0.5}   what it measured
-    {"do": "flush"}                                                  sends the spans that wait; {"spans": made so far}
-    {"do": "memory"}                                                 {"rss_mb": ..., "queued": ...}
+    {"do": "flush"}    sends the spans that wait: {"made": ..., "sent": ..., "dropped": ..., "queued": ...}
+
+Every answer also has "rss_mb", the client's resident memory.
 
 It ends when its standard input does.
 """

@@ -1,4 +1,4 @@
-"""(c) and (d): the mesh's client as a load client: discovery, balancing, retry, breaker, and traced or not.
+"""bookmesh: its client as a load client: discovery, balancing, retry, breaker, and traced or not.
 
     python -m benchmarks.ours 127.0.0.1:2379 off
     python -m benchmarks.ours 127.0.0.1:2379 http://127.0.0.1:9411/api/v2/spans

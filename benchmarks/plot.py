@@ -15,7 +15,14 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot as plt
 
-COLOURS = {"a": "#8a8f98", "u": "#b9bec6", "b": "#d9822b", "e": "#b5651d", "c": "#5aa9e6", "d": "#2b6cb0"}
+COLOURS = {
+    "bare": "#8a8f98",
+    "bare-uvloop": "#b9bec6",
+    "usual": "#d9822b",
+    "usual-root": "#b5651d",
+    "untraced": "#5aa9e6",
+    "traced": "#2b6cb0",
+}
 THEMES = {"light": ("#24292f", "#ffffff"), "dark": ("#e6edf3", "#0d1117")}
 
 
@@ -42,7 +49,7 @@ def draw(calls: dict[str, Any], target: Path, text: str, background: str) -> Non
             [cell["calls_per_s"] - cell["spread"][0] for cell in cells],
             [cell["spread"][1] - cell["calls_per_s"] for cell in cells],
         ]
-        label = f"({key}) {cells[0]['title']}"
+        label = cells[0]["title"]
         panels[0].bar(places, rates, 0.13, color=COLOURS[key], label=label, yerr=spread, ecolor=text)
         panels[1].bar(places, [cell["p99_us"] / 1000 for cell in cells], 0.13, color=COLOURS[key])
     for panel, title in zip(panels, ("calls a second (more is better)", "p99, ms (less is better)"), strict=True):

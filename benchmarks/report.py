@@ -39,7 +39,7 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
         yield _spans("Spans of all rounds, asked of Zipkin once all had stopped", calls["spans"])
     if endurance := results.get("endurance"):
         yield Table(
-            f"(d) at full speed for {endurance['seconds']:.0f} s",
+            f"bookmesh, traced, at full speed for {endurance['seconds']:.0f} s",
             ("", ""),
             [
                 ("calls", f"{endurance['calls']:,.0f}"),
@@ -102,7 +102,7 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
 def _calls(calls: dict[str, Any], in_flight: int) -> Table:
     rows = [
         (
-            f"({cell['key']}) {cell['title']}",
+            str(cell["title"]),
             f"{cell['calls_per_s']:,.0f}",
             "{:,.0f}-{:,.0f}".format(*cell["spread"]),
             f"{cell['of_bare']:.2f}",
@@ -112,10 +112,10 @@ def _calls(calls: dict[str, Any], in_flight: int) -> Table:
             f"{cell['rss_mb']:.0f}",
             f"{cell['server_rss_mb']:.0f}",
         )
-        for cell in sorted(calls["cells"], key=lambda cell: str(cell["key"]))
+        for cell in calls["cells"]
         if cell["in_flight"] == in_flight
     ]
-    timings = ("calls/s", "spread", "of (a)", "p50 ms", "p99 ms", "client µs", "servers µs", "Zipkin µs")
+    timings = ("calls/s", "spread", "of bare", "p50 ms", "p99 ms", "client µs", "servers µs", "Zipkin µs")
     head = ("", *timings, "client MB", "server MB")
     rounds, seconds, servers = calls["rounds"], calls["seconds"], calls["servers"]
     return Table(
@@ -128,7 +128,7 @@ def _calls(calls: dict[str, Any], in_flight: int) -> Table:
 def _spans(title: str, spans: Sequence[dict[str, Any]]) -> Table:
     names = ("made", "taken", "dropped", "dropped_by_zipkin", "lost")
     head = ("", "made", "taken by Zipkin", "counted as dropped", "dropped by Zipkin", "lost")
-    return Table(title, head, [(f"({s['key']})", *(f"{s[name]:,}" for name in names)) for s in spans])
+    return Table(title, head, [(s["title"], *(f"{s[name]:,}" for name in names)) for s in spans])
 
 
 def show(results: dict[str, Any], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""(b) and (e): the usual stack: opentelemetry-instrumentation-grpc, stock batch processor, stock Zipkin exporter.
+"""The usual stack: opentelemetry-instrumentation-grpc, stock batch processor, stock Zipkin exporter.
 
     python -m benchmarks.usual server 127.0.0.1:50051 http://127.0.0.1:9411/api/v2/spans
     python -m benchmarks.usual client 127.0.0.1:50051,127.0.0.1:50052 http://127.0.0.1:9411/api/v2/spans

@@ -1,4 +1,4 @@
-"""The example in docs/, run as it stands, except for where etcd, Zipkin and it listen."""
+"""The example in examples/, run as it stands, except for where etcd, Zipkin and it listen."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from localmesh.ports import free_port
 from localmesh.process import Process
 from localmesh.waiting import NotYetError, until
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "greeter.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "greeter.py"
 
 
 def test_it_is_under_60_lines() -> None:

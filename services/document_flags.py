@@ -1,0 +1,81 @@
+"""Writes docs/flags.md, the tables of the programs' flags, from the programs themselves.
+
+python services/document_flags.py [--check]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from book_client.__main__ import command as book_client
+from book_server.__main__ import command as book_server
+
+PAGE = Path(__file__).parents[1] / "docs" / "flags.md"
+HEADING = """# Flags
+
+Generated from the programs by `make flag-docs`; `book-server --help` and `book-client --help` say the same.
+
+Each flag can also be given as an environment variable: `--lease-ttl` of book-server is `BOOK_SERVER_LEASE_TTL`. A flag
+wins over a variable. Durations are written as in Go: `200us`, `1.5s`, `1m30s`. For a bad value a program writes one
+line to standard error and exits with code 2.
+
+The defaults are those of the Go original. The chart sets livelier ones: see [values.md](values.md).
+"""
+
+
+def flags(command: click.Command) -> Iterator[tuple[str, str, str, str]]:
+    """Name, kind of value, default and help text of each flag, in the order of the help page."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            default = option.to_info_dict()["default"]
+            yield option.opts[0], _kind(option), "" if default is None else str(default), option.help or ""
+
+
+def _kind(option: click.Option) -> str:
+    if isinstance(option.type, click.Choice):
+        return ", ".join(f"`{choice}`" for choice in option.type.choices)
+    if isinstance(option.type, click.IntRange | click.FloatRange):
+        return _range(option.type)
+    return {"path": "file", "file": "file", "url": "URL"}.get(option.type.name, option.type.name)
+
+
+def _range(kind: click.IntRange | click.FloatRange) -> str:
+    name = "integer" if isinstance(kind, click.IntRange) else "number"
+    bounds = []
+    if kind.min is not None:
+        bounds.append(f"{'above' if kind.min_open else 'at least'} {kind.min:,}")
+    if kind.max is not None:
+        bounds.append(f"{'below' if kind.max_open else 'at most'} {kind.max:,}")
+    return ", ".join([name, *bounds])
+
+
+def document() -> str:
+    """The whole page."""
+    parts = [HEADING]
+    for command in (book_server, book_client):
+        rows = (
+            f"| `{name}` | {kind} | {f'`{default}`' if default else ''} | {text.replace('|', chr(92) + '|')} |"
+            for name, kind, default, text in flags(command)
+        )
+        parts.append(
+            f"\n## {command.name}\n\n| Flag | Value | Default | |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        )
+    return "".join(parts)
+
+
+def main() -> None:
+    """Write the page; with --check, fail where it is not what would be written."""
+    page = document()
+    if sys.argv[1:] != ["--check"]:
+        PAGE.write_text(page)
+    elif not PAGE.exists() or PAGE.read_text() != page:
+        sys.exit("docs/flags.md is not what the programs say: run 'make flag-docs' and commit the result")
+    else:
+        print("docs/flags.md is up to date")
+
+
+if __name__ == "__main__":
+    main()
