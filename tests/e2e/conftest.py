@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.bundle import save_bundle
-from tests.e2e.cluster import ROOT, Cluster
-from tests.e2e.mesh import Mesh
-from tests.e2e.record import Record
-from tests.e2e.report import Outcome, write_report
+from tests.e2e.harness.bundle import save_bundle
+from tests.e2e.harness.cluster import ROOT, Cluster
+from tests.e2e.harness.mesh import Mesh
+from tests.e2e.harness.record import Record
+from tests.e2e.report.page import Outcome, write_report
 
 RUN_DIR = Path(os.environ.get("BOOKMESH_E2E_RUN", ROOT / ".run/e2e"))
 

@@ -12,11 +12,11 @@ import pytest
 import requests
 
 from localmesh.ports import free_port
-from tests.e2e.cluster import CommandError
-from tests.e2e.expectations import all_succeeded
-from tests.e2e.mesh import Mesh
-from tests.e2e.notes import commands_in
-from tests.e2e.waiting import NotYetError, until
+from tests.e2e.harness.cluster import CommandError
+from tests.e2e.harness.expectations import all_succeeded
+from tests.e2e.harness.mesh import Mesh
+from tests.e2e.harness.notes import commands_in
+from tests.e2e.harness.waiting import NotYetError, until
 
 # What Kubernetes itself puts into a namespace.
 KUBERNETES_OWN = {"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.mesh import Mesh
 
 STEADY_CALLS = 300
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.expectations import all_succeeded
-from tests.e2e.mesh import CHART, Mesh
-from tests.e2e.waiting import NotYetError, until
+from tests.e2e.harness.expectations import all_succeeded
+from tests.e2e.harness.mesh import CHART, Mesh
+from tests.e2e.harness.waiting import NotYetError, until
 
 ENFORCED_WITHIN = 15.0
 PATIENCE = 3.0

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.calls import Call
-from tests.e2e.cluster import Cluster
-from tests.e2e.expectations import all_succeeded, all_whole, came_in_time, left_in_order, none_retried
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.calls import Call
+from tests.e2e.harness.cluster import Cluster
+from tests.e2e.harness.expectations import all_succeeded, all_whole, came_in_time, left_in_order, none_retried
+from tests.e2e.harness.mesh import Mesh
 
 pytestmark = pytest.mark.alone
 

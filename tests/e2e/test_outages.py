@@ -2,8 +2,8 @@
 
 import time
 
-from tests.e2e.expectations import all_succeeded, all_whole, longest_silence, none_retried, same_everywhere
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.expectations import all_succeeded, all_whole, longest_silence, none_retried, same_everywhere
+from tests.e2e.harness.mesh import Mesh
 
 # A busy machine alone has made gaps of 2.9 s. That no collector slows calls down is held closer by the fault tests.
 SILENCE = 5.0

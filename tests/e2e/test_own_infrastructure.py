@@ -1,7 +1,7 @@
 """etcd and Zipkin that are there already, instead of the release's own: with TLS, and with a login."""
 
-from tests.e2e.expectations import all_succeeded, all_whole, none_retried, same_everywhere
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.expectations import all_succeeded, all_whole, none_retried, same_everywhere
+from tests.e2e.harness.mesh import Mesh
 
 USER, PASSWORD = "books", "no-secret-in-a-test"
 # Whoever shows a certificate and does not log in is the user of that name: so etcd's own etcdctl goes on as before.

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from tests.e2e.expectations import all_succeeded, all_whole, none_retried
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.expectations import all_succeeded, all_whole, none_retried
+from tests.e2e.harness.mesh import Mesh
 
 # Runs in a client's container, as only pods that the network policies let through get far enough to be refused by TLS.
 KNOCK = """

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.e2e.expectations import all_succeeded
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.expectations import all_succeeded
+from tests.e2e.harness.mesh import Mesh
 
 # What the Python in the replica's container runs before the program.
 SICK = """

@@ -9,8 +9,8 @@ from localmesh.http import request_json
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
 from meshkit.etcd import EtcdClient
-from tests.e2e.calls import calls_in, missing_numbers
-from tests.e2e.oracle import Verdict, judge
+from tests.e2e.harness.calls import calls_in, missing_numbers
+from tests.e2e.harness.oracle import Verdict, judge
 
 FAST = ("--rate", "0", "--max-list-latency", "5ms", "--drain", "500ms")
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.e2e.calls import calls_in, entries_in, missing_numbers, picks_in, seconds
+from tests.e2e.harness.calls import calls_in, entries_in, missing_numbers, picks_in, seconds
 
 
 def line(**entry: object) -> str:

@@ -1,4 +1,4 @@
-from tests.e2e.notes import commands_in
+from tests.e2e.harness.notes import commands_in
 
 
 def test_only_the_indented_commands_of_the_notes_are_run() -> None:

@@ -1,8 +1,8 @@
 import base64
 import json
 
-from tests.e2e.podlogs import new_lines
-from tests.e2e.registry import KeyChange, changes_in
+from tests.e2e.harness.podlogs import new_lines
+from tests.e2e.harness.registry import KeyChange, changes_in
 
 
 def test_a_stream_that_is_opened_again_adds_only_what_is_new() -> None:

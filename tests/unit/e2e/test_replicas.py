@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.replicas import Replica, early_arrivals, late_arrivals, untimely_departures
+from tests.e2e.harness.replicas import Replica, early_arrivals, late_arrivals, untimely_departures
 
 
 def replica(**changes: Any) -> Replica:

@@ -3,7 +3,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.report import Outcome, write_report
+from tests.e2e.report.page import Outcome, write_report
 
 
 def record(**changes: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.e2e.calls import Call
-from tests.e2e.oracle import Verdict
-from tests.e2e.replicas import Replica
+from tests.e2e.harness.calls import Call
+from tests.e2e.harness.oracle import Verdict
+from tests.e2e.harness.replicas import Replica
 
 __all__ = ["Figure", "Mark", "Record"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from tests.e2e.calls import Call
-from tests.e2e.cluster import Cluster
-from tests.e2e.oracle import Excuse, Verdict, judge, problems
+from tests.e2e.harness.calls import Call
+from tests.e2e.harness.cluster import Cluster
+from tests.e2e.harness.oracle import Excuse, Verdict, judge, problems
 
 __all__ = ["Zipkin"]
 

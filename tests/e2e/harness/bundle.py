@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.mesh import Mesh
+from tests.e2e.harness.mesh import Mesh
 
 __all__ = ["save_bundle"]
 

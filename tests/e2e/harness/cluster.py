@@ -12,11 +12,11 @@ from typing import Any
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from tests.e2e.waiting import NotYetError, until
+from tests.e2e.harness.waiting import NotYetError, until
 
 __all__ = ["ROOT", "Cluster", "CommandError"]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 
 

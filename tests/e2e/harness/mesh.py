@@ -10,17 +10,17 @@ from typing import Any, cast
 import yaml
 from kubernetes import client
 
-from tests.e2e.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
-from tests.e2e.cluster import ROOT, Cluster, CommandError
-from tests.e2e.oracle import Excuse, Verdict
-from tests.e2e.podlogs import LogReader
-from tests.e2e.pods import PodLife, Pods
-from tests.e2e.record import Kind, Mark, Record
-from tests.e2e.registry import Registry
-from tests.e2e.replicas import Replica, calls_to
-from tests.e2e.slowness import Slowness
-from tests.e2e.waiting import NotYetError, until
-from tests.e2e.zipkin import Zipkin
+from tests.e2e.harness.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
+from tests.e2e.harness.cluster import ROOT, Cluster, CommandError
+from tests.e2e.harness.oracle import Excuse, Verdict
+from tests.e2e.harness.podlogs import LogReader
+from tests.e2e.harness.pods import PodLife, Pods
+from tests.e2e.harness.record import Kind, Mark, Record
+from tests.e2e.harness.registry import Registry
+from tests.e2e.harness.replicas import Replica, calls_to
+from tests.e2e.harness.slowness import Slowness
+from tests.e2e.harness.waiting import NotYetError, until
+from tests.e2e.harness.zipkin import Zipkin
 
 __all__ = ["CONCURRENCY", "LEASE_TTL", "Mesh"]
 

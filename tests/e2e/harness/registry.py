@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.e2e.cluster import Cluster, CommandError
+from tests.e2e.harness.cluster import Cluster, CommandError
 
 __all__ = ["KeyChange", "Registry", "changes_in"]
 

@@ -3,10 +3,10 @@
 import itertools
 from collections.abc import Sequence
 
-from tests.e2e.calls import Call
-from tests.e2e.mesh import Mesh
-from tests.e2e.oracle import Verdict
-from tests.e2e.replicas import Replica, early_arrivals, late_arrivals, untimely_departures
+from tests.e2e.harness.calls import Call
+from tests.e2e.harness.mesh import Mesh
+from tests.e2e.harness.oracle import Verdict
+from tests.e2e.harness.replicas import Replica, early_arrivals, late_arrivals, untimely_departures
 
 __all__ = [
     "all_succeeded",

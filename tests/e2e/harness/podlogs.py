@@ -7,7 +7,7 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.harness.cluster import Cluster
 
 __all__ = ["Line", "LogReader", "new_lines"]
 

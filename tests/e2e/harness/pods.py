@@ -10,8 +10,8 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from tests.e2e.cluster import Cluster
-from tests.e2e.podlogs import LogReader
+from tests.e2e.harness.cluster import Cluster
+from tests.e2e.harness.podlogs import LogReader
 
 __all__ = ["PodLife", "Pods"]
 
