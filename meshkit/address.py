@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv6Address
 
-__all__ = ["parse_address"]
+__all__ = ["grpc_target", "parse_address"]
 
 # RFC 1123 host names, IPv4 literals, and bracketed IPv6 literals (RFC 3986 §3.2.2, without zone ids).
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>[0-9]{1,5})")
@@ -30,6 +30,20 @@ def parse_address(text: str) -> tuple[str, int]:
     except ValueError as error:
         raise ValueError(f"expected host:port, got {text[:80]!r}: {error}") from error
     return match["host"].strip("[]"), port
+
+
+def grpc_target(address: str) -> str:
+    """What gRPC is to be given for a `host:port`: a target that it cannot read as another one.
+
+    It takes targets for URIs (doc/naming.md of gRPC): `dns:2379` would be a host called 2379, `unix:50051` a socket.
+
+    Raises:
+        ValueError: see `parse_address`.
+    """
+    host, _ = parse_address(address)
+    if ":" in host:
+        return f"ipv6:{address}"
+    return f"ipv4:{address}" if host.replace(".", "").isdigit() else f"dns:///{address}"
 
 
 def _check_host(host: str) -> None:

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic
 
 import grpc
+import structlog
 from opentelemetry.trace import Tracer
 
+from meshkit.address import grpc_target
+from meshkit.background import end_tasks
 from meshkit.client.instance import Factory
 from meshkit.client.spans import TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
+from meshkit.options import MAX_MESSAGE_BYTES, instance_options
+from meshkit.shared_channel import SharedChannel
 from meshkit.tls.credentials import ClientTls
 
 __all__ = ["channel_factory", "instance_channel"]
 
-CHANNEL_OPTIONS = (
-    # gRPC shares connections by address, and with them the reconnect backoff (up to two minutes) of an instance that
-    # died there: a new one at that address would stay unreachable.
-    ("grpc.use_local_subchannel_pool", 1),
-    # The channel's own retries stay on the instance; `Retry` moves on to another.
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+log = structlog.stdlib.get_logger(__name__)
+
+# Seconds that calls under way on a channel that was replaced may still take.
+DRAIN = 30.0
+# Seconds after which a channel that reaches nobody is made anew: gRPC asks for a name that did not resolve after up to
+# two minutes only.
+RENEW_UNREACHED = 5.0
 
 
-def instance_channel(instance: str, tracer: Tracer | None = None, *, tls: ClientTls | None = None) -> grpc.aio.Channel:
+def instance_channel(
+    instance: str,
+    tracer: Tracer | None = None,
+    *,
+    tls: ClientTls | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> grpc.aio.Channel:
     """Open a channel to `host:port`, traced where a tracer is given, plaintext unless `tls` is. Use with `async with`.
 
     Connecting is lazy: a call to an instance that is not there, or whose certificate is refused, fails with
-    UNAVAILABLE and says why.
+    UNAVAILABLE and says why. A larger answer than `max_message_bytes` fails with RESOURCE_EXHAUSTED, unread.
     """
+    target, options = grpc_target(instance), instance_options(max_message_bytes)
     if tls is None:
-        channel = grpc.aio.insecure_channel(instance, options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(target, options=options)
     else:
-        channel = grpc.aio.secure_channel(instance, tls.credentials(), options=CHANNEL_OPTIONS + tls.options())
+        channel = grpc.aio.secure_channel(target, tls.credentials(), options=options + tls.options())
     return TracedChannel(channel, tracer, instance) if tracer else channel
 
 
@@ -46,33 +56,85 @@ def channel_factory(
     tracer: Tracer | None = None,
     *,
     tls: ClientTls | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Factory[Request, Response]:
     """A factory for an Endpointer: endpoints over a channel each, which know whether their connection stands.
 
     Args:
-        endpoint_over: makes the endpoint, from the channel and the instance's `host:port`.
+        endpoint_over: makes the endpoint, from the channel and the instance's `host:port`. Called again where the
+            channel is made anew.
         tracer: makes the CLIENT spans; None: none.
         tls: None: plaintext.
+        max_message_bytes: of an answer; a larger one fails the call with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
     """
 
     @asynccontextmanager
     async def connect(instance: str) -> AsyncIterator[Endpoint[Request, Response]]:
-        async with instance_channel(instance, tracer, tls=tls) as channel:
-            yield _ChannelEndpoint(channel, endpoint_over(channel, instance))
+        def open_channel() -> grpc.aio.Channel:
+            return instance_channel(instance, tracer, tls=tls, max_message_bytes=max_message_bytes)
+
+        connection = _ChannelEndpoint(open_channel, lambda channel: endpoint_over(channel, instance), instance)
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     return connect
 
 
 class _ChannelEndpoint(Generic[Request, Response]):
-    """An endpoint that knows whether its connection stands: see `InstanceEndpoint`."""
+    """An endpoint over a channel, and its `Connection`: see there.
 
-    def __init__(self, channel: grpc.aio.Channel, endpoint: Endpoint[Request, Response]) -> None:
-        self._channel = channel
-        self._endpoint = endpoint
+    Args:
+        open_channel: opens a channel to the instance.
+        endpoint_over: makes the endpoint over a channel.
+        instance: `host:port`, for the log.
+    """
 
-    def __call__(self, request: Request) -> Awaitable[Response]:
-        return self._endpoint(request)
+    def __init__(
+        self,
+        open_channel: Callable[[], grpc.aio.Channel],
+        endpoint_over: Callable[[grpc.aio.Channel], Endpoint[Request, Response]],
+        instance: str,
+    ) -> None:
+        self._open_channel = open_channel
+        self._endpoint_over = endpoint_over
+        self._instance = instance
+        self._retired: set[asyncio.Task[None]] = set()
+        self._open()
+
+    def _open(self) -> None:
+        self._opened = asyncio.get_running_loop().time()
+        self._shared = SharedChannel(self._open_channel())
+        self._endpoint = self._endpoint_over(self._shared.channel)
+
+    async def __call__(self, request: Request) -> Response:
+        # The counterpart of `_renew`: this channel is not closed before the call has ended.
+        with self._shared:
+            return await self._endpoint(request)
 
     def connected(self) -> bool:
-        # A state that gRPC keeps anyway: asking costs a fraction of a microsecond.
-        return self._channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
+        # A state that gRPC keeps anyway: asking costs half a microsecond.
+        state = self._shared.channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and self._age() > RENEW_UNREACHED:
+            self._renew()
+        return state is grpc.ChannelConnectivity.READY
+
+    def reconnect(self) -> None:
+        log.warning("connection made anew", instance=self._instance)
+        self._renew()
+
+    def _age(self) -> float:
+        return asyncio.get_running_loop().time() - self._opened
+
+    def _renew(self) -> None:
+        retired = asyncio.create_task(self._shared.retire(DRAIN), name=f"retired channel {self._instance}")
+        self._retired.add(retired)
+        retired.add_done_callback(self._retired.discard)
+        self._open()
+        self._shared.channel.get_state(try_to_connect=True)
+
+    async def close(self) -> None:
+        """Close all channels; calls under way are cancelled."""
+        await end_tasks(tuple(self._retired))
+        await self._shared.channel.close()

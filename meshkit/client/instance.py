@@ -25,14 +25,22 @@ class Connection(Protocol):
     def connected(self) -> bool:
         """Whether the connection stands; where it does not, asking makes it try."""
 
+    def reconnect(self) -> None:
+        """Make the connection anew although it seems to stand; calls under way on the old one may still end.
+
+        For whoever has had one call after the other time out: something on the way may answer gRPC's pings although
+        the calls get nowhere. Costs a connection: not for a single slow call.
+        """
+
 
 class InstanceEndpoint(Generic[Request, Response]):
     """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight.
 
     Args:
         instance: `host:port`.
-        endpoint: calls the instance. Where it is a `Connection` too, as those of `channel_factory` are, an UNAVAILABLE
-            makes the instance not ready until it is connected: no call is spent on finding out.
+        endpoint: calls the instance. Where it is a `Connection` too, as those of `channel_factory` are, an instance
+            whose connection was lost, or that was UNAVAILABLE, is not ready until it is connected: no call is spent
+            on finding out.
         breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
         connect_first: whether it is not ready from the start, until it is connected. Default no.
     """
@@ -51,17 +59,19 @@ class InstanceEndpoint(Generic[Request, Response]):
         self._breaker = breaker
         candidate: object = endpoint
         self._connection = candidate if isinstance(candidate, Connection) else None
-        self._suspect = connect_first and self._connection is not None
+        self._connect_first = connect_first
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def ready(self) -> bool:
         """Whether a call should go here rather than elsewhere."""
-        if self._suspect:
-            if self._connection is None or not self._connection.connected():
+        if self._connection is not None:
+            if self._connection.connected():
+                # From now on it counts when the connection is lost, be it with no call under way.
+                self._connect_first = True
+            elif self._connect_first:
                 return False
-            self._suspect = False
         return self._breaker is None or self._breaker.ready
 
     async def __call__(self, request: Request) -> Response:
@@ -84,7 +94,7 @@ class InstanceEndpoint(Generic[Request, Response]):
             raise CutOffError("cut off: the channel was closed before the answer came") from error
         except Exception as error:
             if self._connection is not None and status_of(error) is grpc.StatusCode.UNAVAILABLE:
-                self._suspect = True
+                self._connect_first = True
             raise
         finally:
             self.in_flight -= 1

@@ -9,25 +9,14 @@ from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 
+from meshkit.address import grpc_target
 from meshkit.errors import EtcdError
+from meshkit.options import etcd_options
 from meshkit.tls.credentials import channel_credentials
 from meshkit.tls.pem import Pem, PemFiles, PemWatch
 
 __all__ = ["Members", "is_status"]
 
-CHANNEL_OPTIONS = (
-    # A channel's state (its reconnect backoff above all) is its own, not shared with others to the same address.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    # A frozen etcd keeps its connections open: only pings tell. etcd refuses pings more often than every 5 s.
-    ("grpc.keepalive_time_ms", 6_000),
-    ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-)
 # What says more about the member than about the request. A member that is being stopped cancels what it has begun.
 MEMBERS_FAULT = {
     grpc.StatusCode.UNAVAILABLE,
@@ -155,9 +144,10 @@ class _Connection:
 
 
 def _open_channel(endpoint: str, pem: Pem | None) -> grpc.aio.Channel:
+    target, options = grpc_target(endpoint), etcd_options()
     if pem is None:
-        return grpc.aio.insecure_channel(endpoint, options=CHANNEL_OPTIONS)
-    return grpc.aio.secure_channel(endpoint, channel_credentials(pem), options=CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, channel_credentials(pem), options=options)
 
 
 def is_status(error: EtcdError, code: grpc.StatusCode, details: str = "") -> bool:

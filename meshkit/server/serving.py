@@ -19,26 +19,14 @@ from grpc_reflection.v1alpha import reflection
 from meshkit.address import parse_address
 from meshkit.background import end_task
 from meshkit.discovery.registrar import Registrar
+from meshkit.options import MAX_MESSAGE_BYTES, server_options
 from meshkit.server import health
 from meshkit.server.callers import CallerInterceptor
 from meshkit.tls.credentials import ServerTls
 
-__all__ = ["MAX_MESSAGE_BYTES", "serve"]
+__all__ = ["serve"]
 
 log = structlog.stdlib.get_logger(__name__)
-
-MAX_MESSAGE_BYTES = 64 * 1024
-MAX_METADATA_BYTES = 16 * 1024
-
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    # protobuf's pure-Python decoder is slow and recursive: large messages are refused before it sees them.
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-    # A port that is taken is an error, not something to share.
-    ("grpc.so_reuseport", 0),
-    # Who connects and never says anything is let go after this long, not after gRPC's two minutes.
-    ("grpc.server_handshake_timeout_ms", 10_000),
-)
 
 
 @asynccontextmanager
@@ -51,6 +39,7 @@ async def serve(
     health_listen: str | None = None,
     registrar: Registrar | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
     drain: float = 2.0,
     grace: float = 10.0,
 ) -> AsyncIterator[int]:
@@ -65,6 +54,7 @@ async def serve(
             those of Kubernetes. Default None: none.
         registrar: not yet started; None: nothing is registered, and ready means listening.
         interceptors: outermost first. Health and reflection pass them too.
+        max_message_bytes: of a request; a larger one is refused with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
         drain: seconds between the lease's end and the listener's, for clients to hear of it. Default 2.
         grace: seconds that calls in flight may take after that; then they are cancelled. Default 10.
 
@@ -76,11 +66,12 @@ async def serve(
     servicer.set(health.NOT_SERVING, *names)
     if tls is not None and tls.client_names:
         interceptors = (CallerInterceptor(tls.client_names), *interceptors)
-    server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
+    options = server_options(max_message_bytes)
+    server = grpc.aio.server(interceptors=interceptors, options=options)
     add_services(server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    health_server = grpc.aio.server(options=SERVER_OPTIONS)
+    health_server = grpc.aio.server(options=options)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, health_server)
     try:
         if health_listen is not None:

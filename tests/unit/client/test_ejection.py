@@ -147,12 +147,41 @@ async def test_while_its_connection_is_down_an_instance_gets_no_call_and_no_prob
         def connected(self) -> bool:
             return self.up
 
+        def reconnect(self) -> None:
+            raise AssertionError("nothing has timed out")
+
     line = Line()
     retry = Retry(RoundRobin(judged_endpoints(dead=line, a=answering("book"))), timeout=10)
     await calls_for(30, retry)
     assert line.calls == 1
     line.up = True
     assert await calls_for(1, retry) == pytest.approx(2 * (line.calls - 1), abs=2)
+
+
+@fake_time
+async def test_a_connection_that_is_lost_between_two_calls_costs_no_call() -> None:
+    class Line:
+        up = True
+        calls = 0
+
+        async def __call__(self, _: Any) -> Any:
+            self.calls += 1
+            return await answering("book")(None)
+
+        def connected(self) -> bool:
+            return self.up
+
+        def reconnect(self) -> None:
+            raise AssertionError("nothing has timed out")
+
+    line = Line()
+    retry = Retry(RoundRobin(judged_endpoints(a=line, b=answering("book"))), timeout=10)
+    await calls_for(1, retry)
+    line.up = False
+    before = line.calls
+    assert before
+    await calls_for(30, retry)
+    assert line.calls == before
 
 
 @fake_time

@@ -118,6 +118,9 @@ async def test_an_instance_that_joins_others_is_called_once_its_connection_stand
         def connected(self) -> bool:
             return self.instance in reached
 
+        def reconnect(self) -> None:
+            raise AssertionError("nothing has timed out")
+
     @asynccontextmanager
     async def factory(instance: str) -> Any:
         yield Line(instance)
