@@ -11,15 +11,14 @@ if __name__ == "__main__":
 import asyncio
 import contextlib
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
-from opentelemetry.trace import Tracer
 
+from book_client.caller import Caller
 from book_client.conversation import Conversation, conversation_over
 from book_client.tally import Tally
 from meshkit import (
@@ -27,19 +26,16 @@ from meshkit import (
     Endpoint,
     Endpointer,
     HystrixBreaker,
+    HystrixPolicy,
     Instancer,
-    MeshError,
     PemFiles,
     Retry,
-    RetryError,
     RoundRobin,
     channel_factory,
     configure_logging,
     open_tracer,
-    root_span,
     run_async,
     stop_signal,
-    trace_id_of,
 )
 from meshkit.address import parse_address
 from meshkit.client import EndpointSource
@@ -49,9 +45,6 @@ from meshkit.program.logs import LogFormat, LogLevel
 from meshkit.tls import PemWatch
 
 log = structlog.stdlib.get_logger("book-client")
-
-# A refused call takes no time: without a pause, a client that calls for ever would spin while the breaker is open.
-PAUSE_AFTER_REFUSAL = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,86 +181,16 @@ def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) ->
     """A call to whichever instance's turn it is, with retries, within the breaker."""
     breaker = HystrixBreaker(
         "book-service",
-        # Retry keeps this limit too: its error tells of every attempt, which a timer of the breaker's would cut off.
-        timeout=None,
-        error_percent=settings.breaker_error_percent,
-        sleep_window=settings.breaker_sleep,
-        max_concurrent=settings.breaker_max_concurrent,
-        request_volume=settings.breaker_volume,
+        HystrixPolicy(
+            error_percent=settings.breaker_error_percent,
+            sleep_window=settings.breaker_sleep,
+            max_concurrent=settings.breaker_max_concurrent,
+            request_volume=settings.breaker_volume,
+        ),
     )
+    # Retry keeps the breaker's limit too: its error tells of every attempt, and a timer of the breaker's would not.
     timeout = min(settings.timeout, settings.breaker_timeout)
     return breaker(Retry(RoundRobin(endpoints), attempts=settings.attempts, timeout=timeout))
-
-
-class Caller:
-    """Makes calls one after the other, each with a root span, a log line and a place in the tally.
-
-    Args:
-        books: the call, which takes its number.
-        stop: no call begins once it is set. Set here too, when the last one begins.
-        calls: how many, of all workers together; 0: until `stop` is set.
-        interval: seconds between a worker's calls.
-    """
-
-    def __init__(
-        self,
-        books: Endpoint[int, Conversation],
-        tracer: Tracer,
-        tally: Tally,
-        stop: asyncio.Event,
-        *,
-        calls: int = 0,
-        interval: float = 0,
-    ) -> None:
-        self._books = books
-        self._tracer = tracer
-        self._tally = tally
-        self._stop = stop
-        self._calls = calls
-        self._interval = interval
-        self._begun = 0
-
-    async def work(self) -> None:
-        """Make calls until all have begun, or told to stop."""
-        while not self._stop.is_set():
-            self._begun += 1
-            if self._begun == self._calls:
-                # Nothing is left to pause for, here or in another worker.
-                self._stop.set()
-            pause = self._interval
-            if not await self._call(self._begun):
-                pause = max(pause, PAUSE_AFTER_REFUSAL)
-            if pause:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._stop.wait()
-
-    async def _call(self, number: int) -> bool:
-        """Make one call; False: it was refused on this side."""
-        start = time.perf_counter()
-        failure: MeshError | None = None
-        with contextlib.suppress(MeshError), root_span(self._tracer, "bookCaller") as span:
-            try:
-                answer = await self._books(number)
-            except MeshError as error:
-                failure = error
-                raise
-        duration = time.perf_counter() - start
-        facts = {"trace_id": trace_id_of(span), "duration_ms": round(duration * 1000, 3)}
-        if failure is None:
-            books = ", ".join(f"{book.book_id} {book.book_name}" for book in answer.books)
-            book = f"{answer.book.book_id} {answer.book.book_name}"
-            instance, attempts = answer.instance, answer.attempt
-            log.info(
-                "call", call=number, outcome="ok", instance=instance, attempts=attempts, **facts, book=book, books=books
-            )
-        else:
-            tried = failure.attempts if isinstance(failure, RetryError) else ()
-            instance, attempts = tried[-1].instance if tried else "none", len(tried)
-            outcome, reason = failure.code.name, str(failure)
-            log.error("call", call=number, outcome=outcome, instance=instance, attempts=attempts, **facts, error=reason)
-        self._tally.add(instance, duration, failed=failure is not None)
-        return failure is None or instance != "none"
 
 
 async def _first_of(*conditions: Any, timeout: float) -> None:

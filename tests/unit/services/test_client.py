@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from book_client.__main__ import Caller, Settings, command, guarded
+from book_client.__main__ import Settings, command, guarded
+from book_client.caller import Caller
 from book_client.conversation import Conversation
 from book_client.tally import Tally
 from book_pb2 import BookInfo
