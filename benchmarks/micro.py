@@ -76,7 +76,7 @@ async def micro(run_dir: Path) -> list[dict[str, Any]]:
         "B3 headers written": _plain(lambda: headers_of(ended)),
         "B3 headers read": _plain(lambda: extracted(headers)),
     }
-    breaker = HystrixBreaker("bench", timeout=None, max_concurrent=1000)
+    breaker = HystrixBreaker("bench", max_concurrent=1000)
     limiter = DelayingLimiter(TokenBucket(1e9, 1000))
     server, client = _server_side(headers), _client_side(tracer)
     awaited: dict[str, Callable[[Any], Awaitable[Any]]] = {

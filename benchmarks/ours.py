@@ -65,7 +65,7 @@ def retrying(picks: Balancer[int, object]) -> Call:
 
 def guarded(books: Call) -> Call:
     """Calls through a breaker of their own, as book-client's go."""
-    return HystrixBreaker("books", timeout=None, max_concurrent=1000)(books)
+    return HystrixBreaker("books", max_concurrent=1000)(books)
 
 
 def traced(books: Call, tracer: Tracer) -> Call:

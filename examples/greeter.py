@@ -49,7 +49,7 @@ async def call(times: int) -> None:
         await endpointer.wait_endpoints()
         # The retry keeps the time limit, as its error tells of every attempt.
         retry = mesh.Retry(mesh.RoundRobin(endpointer), attempts=3, timeout=1)
-        greeter = mesh.HystrixBreaker("greeter", timeout=None)(retry)
+        greeter = mesh.HystrixBreaker("greeter")(retry)
         for number in range(times):
             with mesh.root_span(tracer, "greeting") as span:
                 print((await greeter(f"caller {number}")).value, mesh.trace_id_of(span))

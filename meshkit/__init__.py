@@ -26,7 +26,7 @@ from meshkit.discovery import Instancer, Registrar
 from meshkit.endpoint import Endpoint, Middleware, chain
 from meshkit.errors import MeshError, RetryError
 from meshkit.etcd import EtcdClient
-from meshkit.middleware import DelayingLimiter, HystrixBreaker, TokenBucket
+from meshkit.middleware import DelayingLimiter, HystrixBreaker, HystrixPolicy, TokenBucket
 from meshkit.program import configure_logging, run_async, stop_signal
 from meshkit.server import MiddlewareInterceptor, TracingServerInterceptor, serve
 from meshkit.tls import ClientTls, PemFiles, ServerTls
@@ -39,6 +39,7 @@ __all__ = [
     "Endpointer",
     "EtcdClient",
     "HystrixBreaker",
+    "HystrixPolicy",
     "Instancer",
     "MeshError",
     "Middleware",

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 
@@ -43,9 +44,61 @@ __all__ = [
     "RetryError",
     "SpanExportError",
     "SpansRefusedError",
+    "StatusMeaning",
     "WatchCanceledError",
+    "is_instance_failure",
+    "is_retryable",
+    "is_system_failure",
+    "meaning_of",
     "status_of",
 ]
+
+
+class StatusMeaning(NamedTuple):
+    """What a gRPC status says.
+
+    Args:
+        against_instance: it speaks against the instance that answered with it.
+        against_service: as the result of a whole call, all attempts, it speaks against the service.
+        elsewhere: another instance may do better.
+    """
+
+    against_instance: bool
+    against_service: bool
+    elsewhere: bool
+
+
+# What each status is used for: https://grpc.io/docs/guides/status-codes/
+_MEANINGS = {
+    grpc.StatusCode.OK: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    # Of a server that stops: it answers new calls with it. (Where the caller cancels, asyncio says so instead.)
+    grpc.StatusCode.CANCELLED: StatusMeaning(against_instance=False, against_service=False, elsewhere=True),
+    # Not reached, going away, or too slow for its share of the deadline.
+    grpc.StatusCode.UNAVAILABLE: StatusMeaning(against_instance=True, against_service=True, elsewhere=True),
+    grpc.StatusCode.DEADLINE_EXCEEDED: StatusMeaning(against_instance=True, against_service=True, elsewhere=True),
+    # Something in the instance is broken.
+    grpc.StatusCode.UNKNOWN: StatusMeaning(against_instance=True, against_service=True, elsewhere=False),
+    grpc.StatusCode.INTERNAL: StatusMeaning(against_instance=True, against_service=True, elsewhere=False),
+    grpc.StatusCode.DATA_LOSS: StatusMeaning(against_instance=True, against_service=True, elsewhere=False),
+    # A limiter at work: an overloaded service is not helped by more calls.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    # About the caller.
+    grpc.StatusCode.PERMISSION_DENIED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.UNAUTHENTICATED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    # About the request.
+    grpc.StatusCode.UNIMPLEMENTED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.INVALID_ARGUMENT: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.NOT_FOUND: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.ALREADY_EXISTS: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.FAILED_PRECONDITION: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.ABORTED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.OUT_OF_RANGE: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+}
+
+
+def meaning_of(code: grpc.StatusCode) -> StatusMeaning:
+    """What a status says of the instance, of the service, and of other instances."""
+    return _MEANINGS[code]
 
 
 class MeshError(Exception):
@@ -162,6 +215,21 @@ def status_of(error: BaseException) -> grpc.StatusCode:
     if isinstance(error, TimeoutError):
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.UNKNOWN
+
+
+def is_instance_failure(error: Exception) -> bool:
+    """Whether an error speaks against the health of the instance that it came from."""
+    return _MEANINGS[status_of(error)].against_instance
+
+
+def is_system_failure(error: Exception) -> bool:
+    """Whether an error speaks against the service's health: UNAVAILABLE, INTERNAL, UNKNOWN and the like."""
+    return _MEANINGS[status_of(error)].against_service
+
+
+def is_retryable(error: Exception) -> bool:
+    """Whether another instance may do better."""
+    return _MEANINGS[status_of(error)].elsewhere
 
 
 def _details(error: BaseException) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from meshkit.client.balancer import Balancer, EndpointSource, Random, RoundRobin
 from meshkit.client.budget import RetryBudget
 from meshkit.client.channel import channel_factory, instance_channel
-from meshkit.client.ejection import EjectionListener, instance_breaker
+from meshkit.client.ejection import EJECTION, instance_breaker
 from meshkit.client.endpointer import Endpointer, InstanceSource
 from meshkit.client.instance import Connection, Factory, InstanceEndpoint
-from meshkit.client.retry import Retry, is_retryable
+from meshkit.client.retry import Retry
 from meshkit.client.spans import TracedChannel, TracingClientInterceptor
 
 __all__ = [
+    "EJECTION",
     "Balancer",
     "Connection",
-    "EjectionListener",
     "EndpointSource",
     "Endpointer",
     "Factory",
@@ -29,5 +29,4 @@ __all__ = [
     "channel_factory",
     "instance_breaker",
     "instance_channel",
-    "is_retryable",
 ]

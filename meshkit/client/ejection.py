@@ -6,61 +6,54 @@ Growing ejections are Envoy's outlier detection and gRPC's (proposal A50).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable
 
-import pybreaker
 import structlog
 from opentelemetry import trace
 
-from meshkit.middleware.breaker import HystrixBreaker
+from meshkit.errors import is_instance_failure
+from meshkit.middleware.breaker import HystrixBreaker, HystrixPolicy
 
-__all__ = ["EjectionListener", "instance_breaker"]
+__all__ = ["EJECTION", "instance_breaker", "log_ejection"]
 
 log = structlog.stdlib.get_logger(__name__)
 
+# An instance is ejected when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 7 s. It is back after 3 good
+# probes in a row, on probation for 10 calls. So a replica that fails half of its calls gets about two calls every 7 s
+# (of three coin flips one in eight is passed), and one that has recovered is back within about 7 s. Each probe is a
+# user's call, which a Retry repeats elsewhere where it fails.
+EJECTION = HystrixPolicy(
+    error_percent=40,
+    request_volume=5,
+    sleep_window=1.0,
+    max_sleep_window=7.0,
+    probes=3,
+    probation=10,
+    max_concurrent=sys.maxsize,
+    is_failure=is_instance_failure,
+)
+
 
 def instance_breaker(
-    instance: str, listeners: Sequence[pybreaker.CircuitBreakerListener] = (), **options: Any
+    instance: str, policy: HystrixPolicy = EJECTION, *, clock: Callable[[], float] = time.monotonic
 ) -> HystrixBreaker:
-    """A breaker for one instance of a service, as an Endpointer keeps them: whoever picks prefers the others.
+    """A breaker that judges one instance of a service: whoever picks prefers the others while it is open.
 
-    It opens when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 7 s, and closes after 3 good probes in a
-    row, on probation for 10 calls. So a replica that fails half of its calls gets about two calls every 7 s (of three
-    coin flips one in eight is passed), and one that has recovered is back within about 7 s. Each probe is a user's
-    call, which a Retry repeats elsewhere where it fails. Growing ejections are Envoy's outlier detection and gRPC's
-    (proposal A50).
+    Ejections and returns are logged, and ejections noted in the trace of the call that led to them.
 
     Args:
-        instance: the breaker's name.
-        listeners: hear of its states.
-        options: of HystrixBreaker, instead of those above.
+        instance: `host:port`, the breaker's name.
+        policy: when it is ejected, for how long, and how it comes back. Default `EJECTION`.
+        clock: seconds, monotonic. Default time.monotonic.
     """
-    defaults: dict[str, Any] = {
-        "timeout": None,
-        "error_percent": 40,
-        "request_volume": 5,
-        "sleep_window": 1.0,
-        "max_sleep_window": 7.0,
-        "probes": 3,
-        "probation": 10,
-        "max_concurrent": sys.maxsize,
-    }
-    return HystrixBreaker(instance, listeners=listeners, **(defaults | options))
+    return HystrixBreaker(instance, policy, listeners=(log_ejection,), clock=clock)
 
 
-class EjectionListener(pybreaker.CircuitBreakerListener):
-    """Says when an instance is ejected and when it is back; the failed probes in between say nothing."""
-
-    def __init__(self, instance: str) -> None:
-        self._instance = instance
-
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:  # noqa: ARG002 - pybreaker's interface
-        """See pybreaker.CircuitBreakerListener."""
-        if old_state is None:
-            return
-        if old_state.name == pybreaker.STATE_CLOSED:
-            log.warning("instance ejected", instance=self._instance)
-            trace.get_current_span().add_event(f"instance ejected: {self._instance}")
-        elif new_state.name == pybreaker.STATE_CLOSED:
-            log.info("instance back", instance=self._instance)
+def log_ejection(breaker: HystrixBreaker, old: str, new: str) -> None:
+    """Say when an instance is ejected and when it is back; the failed probes in between say nothing."""
+    if old == "closed":
+        log.warning("instance ejected", instance=breaker.name)
+        trace.get_current_span().add_event(f"instance ejected: {breaker.name}")
+    elif new == "closed":
+        log.info("instance back", instance=breaker.name)

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Protocol, Self
 
-import pybreaker
 import structlog
 
 from meshkit.background import end_tasks
 from meshkit.backoff import Backoff
-from meshkit.client.ejection import EjectionListener, instance_breaker
+from meshkit.client.ejection import instance_breaker
 from meshkit.client.instance import Factory, InstanceEndpoint
 from meshkit.discovery.instancer import InstanceChange, Observer
 from meshkit.endpoint import Request, Response
@@ -44,9 +43,8 @@ class Endpointer(Generic[Request, Response]):
         backoff: between tries of one factory. Default cap 1 s.
         drain: seconds that calls in flight to an instance that is gone may still take; then they fail with CutOffError,
             which a Retry repeats elsewhere. Default 30.
-        breaker: makes the breaker that judges an instance, from its `host:port` and the listeners to add. Default
-            `instance_breaker`; None: instances are not judged. Ejections and returns are logged, and ejections noted
-            in the trace of the call that led to them.
+        breaker: makes the breaker that judges an instance, from its `host:port`. Default `instance_breaker`; None:
+            instances are not judged.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Endpointer(Generic[Request, Response]):
         *,
         backoff: Backoff | None = None,
         drain: float = 30.0,
-        breaker: Callable[[str, list[pybreaker.CircuitBreakerListener]], HystrixBreaker] | None = instance_breaker,
+        breaker: Callable[[str], HystrixBreaker] | None = instance_breaker,
     ) -> None:
         self._source = source
         self._factory = factory
@@ -138,7 +136,10 @@ class Endpointer(Generic[Request, Response]):
                     if not gone.is_set():
                         failures = 0
                         offered = InstanceEndpoint(
-                            instance, endpoint, breaker=self._new_breaker(instance), connect_first=connect_first
+                            instance,
+                            endpoint,
+                            breaker=self._breaker and self._breaker(instance),
+                            connect_first=connect_first,
                         )
                         self._offer(offered)
                         if predecessor is not None:
@@ -154,9 +155,6 @@ class Endpointer(Generic[Request, Response]):
     async def _let_finish(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
         if not await _wait(endpoint.drained(), self._drain):
             log.warning("calls cut off", instance=endpoint.instance, in_flight=endpoint.in_flight)
-
-    def _new_breaker(self, instance: str) -> HystrixBreaker | None:
-        return self._breaker(instance, [EjectionListener(instance)]) if self._breaker is not None else None
 
     def _offer(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
         position = self._position.get(endpoint.instance)

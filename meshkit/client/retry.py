@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic
 
-import grpc
-
 from meshkit import deadline
 from meshkit.attempt import Attempt, current_attempt
 from meshkit.backoff import Backoff
@@ -15,19 +13,9 @@ from meshkit.client.balancer import Balancer
 from meshkit.client.budget import RetryBudget
 from meshkit.client.instance import InstanceEndpoint
 from meshkit.endpoint import Request, Response
-from meshkit.errors import FailedAttempt, NoEndpointsError, RefusedError, RetryError, status_of
+from meshkit.errors import FailedAttempt, NoEndpointsError, RefusedError, RetryError, is_retryable
 
-__all__ = ["Retry", "is_retryable"]
-
-# The instance was not reached, went away, or used up its share of the deadline: another may do better.
-# A status of CANCELLED is a server's that stops: it answers new calls with it. (Where the caller cancels, asyncio says
-# so, and nobody gets here.) RESOURCE_EXHAUSTED is left out: an overloaded service is not helped by more calls.
-RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
-
-
-def is_retryable(error: Exception) -> bool:
-    """Whether another instance could do better: this one is unreachable, stopping, or too slow for its share."""
-    return status_of(error) in RETRYABLE
+__all__ = ["Retry"]
 
 
 class Retry(Generic[Request, Response]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshkit.middleware.breaker import HystrixBreaker, is_system_failure
+from meshkit.middleware.breaker import HystrixBreaker, HystrixPolicy, StateListener
 from meshkit.middleware.ratelimit import DelayingLimiter, ErroringLimiter, TokenBucket
 
-__all__ = ["DelayingLimiter", "ErroringLimiter", "HystrixBreaker", "TokenBucket", "is_system_failure"]
+__all__ = ["DelayingLimiter", "ErroringLimiter", "HystrixBreaker", "HystrixPolicy", "StateListener", "TokenBucket"]

@@ -34,20 +34,22 @@ ONLY_IN = {
     "click": ("meshkit.program",),
     "etcd3": ("meshkit.etcd",),
     "opentelemetry.exporter": ("meshkit.tracing.zipkin",),
+    "pybreaker": ("meshkit.middleware.breaker",),
     "requests": ("meshkit.tracing.zipkin",),
     "uvloop": ("meshkit.program.runtime",),
 }
 NAMES = {
     "meshkit": """
-        ClientTls DelayingLimiter Endpoint Endpointer EtcdClient HystrixBreaker Instancer MeshError Middleware
+        ClientTls DelayingLimiter Endpoint Endpointer EtcdClient HystrixBreaker HystrixPolicy Instancer MeshError
+        Middleware
         MiddlewareInterceptor PemFiles Registrar Retry RetryError RoundRobin ServerTls TokenBucket
         TracingServerInterceptor chain channel_factory configure_logging open_tracer root_span run_async serve
         stop_signal trace_id_of
     """,
     "meshkit.client": """
-        Balancer Connection EjectionListener EndpointSource Endpointer Factory InstanceEndpoint InstanceSource Random
+        Balancer Connection EJECTION EndpointSource Endpointer Factory InstanceEndpoint InstanceSource Random
         Retry RetryBudget RoundRobin TracedChannel TracingClientInterceptor channel_factory instance_breaker
-        instance_channel is_retryable
+        instance_channel
     """,
     "meshkit.server": """
         CallerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor UnaryInterceptor serve
@@ -55,7 +57,7 @@ NAMES = {
     "meshkit.discovery": "InstanceChange Instancer Observer Registrar",
     "meshkit.program": "LOG_FORMATS LOG_LEVELS LogFormat LogLevel configure_logging run_async stop_signal",
     "meshkit.etcd": "Etcd EtcdClient EtcdLogin Event KeyValue Lease Listing WatchBatch",
-    "meshkit.middleware": "DelayingLimiter ErroringLimiter HystrixBreaker TokenBucket is_system_failure",
+    "meshkit.middleware": "DelayingLimiter ErroringLimiter HystrixBreaker HystrixPolicy StateListener TokenBucket",
     "meshkit.tls": "ClientTls Pem PemFiles PemWatch ServerTls",
     "meshkit.tracing": """
         B3Propagator PreparingExporter ResendingSpanProcessor SpanCounts SpanEncoder b3_sampler open_tracer root_span

@@ -41,7 +41,7 @@ async def check_calls(endpointer: meshkit.Endpointer[str, int], tracer: Tracer) 
     assert_type(balancer.pick(), InstanceEndpoint[str, int])
     retry = meshkit.Retry(balancer)
     assert_type(await retry("a"), int)
-    assert_type(await meshkit.HystrixBreaker("a")(retry)("a"), int)
+    assert_type(await meshkit.HystrixBreaker("a", meshkit.HystrixPolicy(probes=2))(retry)("a"), int)
     assert_type(await meshkit.DelayingLimiter(meshkit.TokenBucket(1))(retry)("a"), int)
     assert_type(remaining(), float | None)
     with meshkit.root_span(tracer, "a") as span:

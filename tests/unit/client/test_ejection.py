@@ -186,9 +186,7 @@ async def test_a_connection_that_is_lost_between_two_calls_costs_no_call() -> No
 
 @fake_time
 async def test_the_sleep_window_doubles_while_probes_fail_and_starts_anew_after_a_good_spell() -> None:
-    breaker = HystrixBreaker(
-        "a", request_volume=1, sleep_window=1, max_sleep_window=4, window=10, clock=now, timeout=None
-    )
+    breaker = HystrixBreaker("a", request_volume=1, sleep_window=1, max_sleep_window=4, window=10, clock=now)
 
     async def fail() -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):

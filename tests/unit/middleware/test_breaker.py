@@ -1,13 +1,15 @@
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import grpc
-import pybreaker
 import pytest
+from structlog.testing import capture_logs
 
-from meshkit import HystrixBreaker
+from meshkit import HystrixBreaker, HystrixPolicy
 from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError
+from meshkit.middleware import StateListener
 from tests.support.fake_time import fake_time, now
 from tests.support.fakes import answering, rpc_error
 
@@ -22,9 +24,11 @@ async def not_found(_: Any) -> Any:
     raise rpc_error(grpc.StatusCode.NOT_FOUND)
 
 
-def a_breaker(**options: Any) -> HystrixBreaker:
-    defaults = {"timeout": 1.0, "error_percent": 50, "sleep_window": 5.0, "request_volume": 4, "max_concurrent": 100}
-    return HystrixBreaker("test", **(defaults | options), clock=now)
+POLICY = HystrixPolicy(timeout=1.0, error_percent=50, sleep_window=5.0, request_volume=4, max_concurrent=100)
+
+
+def a_breaker(*listeners: StateListener, **changes: Any) -> HystrixBreaker:
+    return HystrixBreaker("test", POLICY, listeners=listeners, clock=now, **changes)
 
 
 async def calls(breaker: HystrixBreaker, *endpoints: Any) -> None:
@@ -34,8 +38,8 @@ async def calls(breaker: HystrixBreaker, *endpoints: Any) -> None:
             await breaker(endpoint)(None)
 
 
-async def opened(**options: Any) -> HystrixBreaker:
-    breaker = a_breaker(**options)
+async def opened(*listeners: StateListener, **changes: Any) -> HystrixBreaker:
+    breaker = a_breaker(*listeners, **changes)
     await calls(breaker, *[bad] * 4)
     assert breaker.current_state == "open"
     return breaker
@@ -204,40 +208,72 @@ async def test_calls_through_it_run_side_by_side() -> None:
 
 
 @fake_time
-async def test_pybreakers_listeners_hear_of_the_states() -> None:
-    heard: list[str] = []
-
-    class Listener(pybreaker.CircuitBreakerListener):
-        def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-            heard.append(new_state.name)
-
-    breaker = await opened(listeners=[Listener()])
+async def test_listeners_hear_of_the_states() -> None:
+    heard: list[tuple[str, str, str]] = []
+    breaker = await opened(lambda breaker, old, new: heard.append((breaker.name, old, new)))
     await asyncio.sleep(5)
     await calls(breaker, good)
-    assert heard == ["open", "half-open", "closed"]
+    assert heard == [("test", "closed", "open"), ("test", "open", "half-open"), ("test", "half-open", "closed")]
 
 
-@pytest.mark.parametrize("hook", ["before_call", "success", "failure"])
-def test_a_listener_that_raises_during_a_probe_does_not_keep_it_open_for_ever(hook: str) -> None:
-    @fake_time
-    async def run() -> None:
-        def fail(*_: Any) -> None:
-            raise RuntimeError("a bug of its own")
+@fake_time
+async def test_a_listener_that_raises_stops_no_change_of_state_and_fails_no_call() -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug of its own")
 
-        listener = pybreaker.CircuitBreakerListener()
-        breaker = await opened(listeners=[listener])
-        await asyncio.sleep(5)
-        setattr(listener, hook, fail)
-        with pytest.raises(RuntimeError, match="a bug of its own"):
-            await breaker(bad if hook == "failure" else good)(None)
-        delattr(listener, hook)
+    with capture_logs() as logs:
+        breaker = await opened(fail)
         await asyncio.sleep(5)
         assert await breaker(good)(None) == "book"
-        assert breaker.current_state == "closed"
+    assert breaker.current_state == "closed"
+    assert [(entry["event"], entry["state"]) for entry in logs] == [
+        ("listener failed", state) for state in ("open", "half-open", "closed")
+    ]
 
-    run()
+
+class OddEnd(BaseException):
+    """No Exception, and not asyncio's."""
 
 
-def test_the_blocking_call_of_pybreaker_is_refused() -> None:
-    with pytest.raises(TypeError, match="use call_async"):
-        HystrixBreaker("test").call(print)
+async def ends_oddly(_: Any) -> Any:
+    raise OddEnd
+
+
+@fake_time
+async def test_a_probe_that_ends_in_an_unusual_way_leaves_the_probe_to_the_next_call() -> None:
+    breaker = await opened()
+    await asyncio.sleep(5)
+    with pytest.raises(OddEnd):
+        await breaker(ends_oddly)(None)
+    thrown_away = breaker.call_async(lambda _: asyncio.sleep(60), None)
+    thrown_away.send(None)
+    with pytest.raises(BreakerOpenError, match="probe under way"):
+        await breaker(good)(None)
+    thrown_away.close()
+    assert await breaker(good)(None) == "book"
+    assert breaker.current_state == "closed"
+
+
+@fake_time
+async def test_an_error_that_is_failure_cannot_judge_is_a_failure_and_reaches_the_caller() -> None:
+    def judge(error: Exception) -> bool:
+        return bool(error.no_such_attribute)  # type: ignore[attr-defined]
+
+    breaker = a_breaker(request_volume=1, is_failure=judge)
+    with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError):
+        await breaker(bad)(None)
+    assert [entry["event"] for entry in logs] == ["error not judged: taken for a failure"]
+    assert breaker.current_state == "open"
+    await asyncio.sleep(5)
+    assert await breaker(good)(None) == "book"
+
+
+@pytest.mark.parametrize("percent", [0, -1, 100.5])
+def test_an_error_percentage_out_of_range_is_refused(percent: float) -> None:
+    with pytest.raises(ValueError, match="expected an error percentage above 0 and up to 100, got"):
+        HystrixPolicy(error_percent=percent)
+
+
+def test_a_policy_is_varied_as_a_whole_or_by_single_fields() -> None:
+    assert HystrixBreaker("test").policy == HystrixPolicy()
+    assert HystrixBreaker("test", POLICY, probes=2).policy == replace(POLICY, probes=2)
