@@ -2,8 +2,8 @@
 
 import shlex
 
-from tests.e2e.mesh import CHART, Mesh
-from tests.e2e.waiting import NotYetError, until
+from tests.e2e.harness.mesh import CHART, Mesh
+from tests.e2e.harness.waiting import NotYetError, until
 
 MEMBER = "mesh-bookmesh-etcd-1"
 
