@@ -1,7 +1,8 @@
 """The current call's deadline, carried along in the context, as Go's context.Context does.
 
-A server sets it from the caller's grpc-timeout, a retry narrows it for each attempt; rate limiters and outgoing
-calls read it, however deep they are called.
+A server's interceptors set it from the caller's grpc-timeout, a retry narrows it for each attempt; rate limiters and
+outgoing calls read it, however deep they are called. What goes on after the call, in a task of its own, calls
+`inherit(None)` first.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from contextvars import ContextVar
 from types import TracebackType
 
-__all__ = ["inherit", "passed", "remaining", "within"]
+__all__ = ["bounded", "inherit", "passed", "remaining", "within"]
 
 _deadline: ContextVar[float | None] = ContextVar("meshkit_deadline", default=None)
 
@@ -19,6 +20,18 @@ def remaining() -> float | None:
     """Seconds left until the current deadline (never negative), None where there is no deadline."""
     deadline = _deadline.get()
     return None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+
+
+def bounded(timeout: float | None) -> float | None:
+    """Seconds that an outgoing call may take: its own `timeout`, or less where the current deadline is sooner.
+
+    None where neither bounds it; negative once the deadline has passed, which gRPC takes for what it is: 0 might do.
+    """
+    deadline = _deadline.get()
+    if deadline is None:
+        return timeout
+    left = deadline - asyncio.get_running_loop().time()
+    return left if timeout is None else min(timeout, left)
 
 
 def passed() -> bool:
@@ -31,9 +44,10 @@ def passed() -> bool:
 def inherit(seconds: float | None) -> None:
     """Take the caller's deadline over, for the rest of the current task; None: the caller has set none.
 
-    No timer is started: for whoever has this from gRPC, gRPC cancels the task at the deadline.
+    It comes a hundredth sooner: gRPC tells it rounded up by as much (src/core/lib/transport/timeout_encoding.cc), and
+    what is called on the caller's behalf is not to outlast it. No timer is started: gRPC cancels the task in time.
     """
-    _deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+    _deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds * 0.99)
 
 
 class within:  # noqa: N801 - reads as the statement that it is: `async with deadline.within(1.0):`

@@ -9,12 +9,13 @@ from meshkit.client.ejection import EJECTION, instance_breaker
 from meshkit.client.endpointer import Endpointer, InstanceSource
 from meshkit.client.instance import Connection, Factory, InstanceEndpoint
 from meshkit.client.retry import Retry
-from meshkit.client.spans import TracedChannel, TracingClientInterceptor
+from meshkit.client.spans import DeadlineChannel, TracedChannel, TracingClientInterceptor
 
 __all__ = [
     "EJECTION",
     "Balancer",
     "Connection",
+    "DeadlineChannel",
     "EndpointSource",
     "Endpointer",
     "Factory",

@@ -14,7 +14,7 @@ from opentelemetry.trace import Tracer
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
 from meshkit.client.instance import Factory
-from meshkit.client.spans import TracedChannel
+from meshkit.client.spans import DeadlineChannel, TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.options import MAX_MESSAGE_BYTES, instance_options
 from meshkit.shared_channel import SharedChannel
@@ -40,6 +40,7 @@ def instance_channel(
 ) -> grpc.aio.Channel:
     """Open a channel to `host:port`, traced where a tracer is given, plaintext unless `tls` is. Use with `async with`.
 
+    Its calls end at the current deadline at the latest, see `DeadlineChannel`.
     Connecting is lazy: a call to an instance that is not there, or whose certificate is refused, fails with
     UNAVAILABLE and says why. A larger answer than `max_message_bytes` fails with RESOURCE_EXHAUSTED, unread.
     """
@@ -48,7 +49,7 @@ def instance_channel(
         channel = grpc.aio.insecure_channel(target, options=options)
     else:
         channel = grpc.aio.secure_channel(target, tls.credentials(), options=options + tls.options())
-    return TracedChannel(channel, tracer, instance) if tracer else channel
+    return TracedChannel(channel, tracer, instance) if tracer else DeadlineChannel(channel)
 
 
 def channel_factory(

@@ -19,7 +19,7 @@ from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import record_status, rpc_attributes
 from meshkit.tracing.b3 import headers_of
 
-__all__ = ["TracedChannel", "TracingClientInterceptor"]
+__all__ = ["DeadlineChannel", "TracedChannel", "TracingClientInterceptor"]
 
 
 class _ClientSpans:
@@ -48,48 +48,30 @@ def _record_cancellation(span: Span) -> None:
     record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
 
 
-class TracedChannel(grpc.aio.Channel):
-    """A channel whose unary calls each make a CLIENT span and send its context along in B3 headers.
+class DeadlineChannel(grpc.aio.Channel):
+    """A channel whose calls end at the current deadline at the latest, as `meshkit.deadline` knows it.
 
-    It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
-    in a task of its own, on top of the task that the call itself is.
+    A call that is made within another is thereby bounded by that one's caller, and tells the server of it.
 
     Args:
         channel: makes the calls, and is closed with this.
-        tracer: makes the spans.
-        instance: the `host:port` that the channel leads to: the spans' remote endpoint.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, tracer: Tracer, instance: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
-        self._spans = _ClientSpans(tracer, instance)
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """See grpc.aio.Channel; the same for the methods below."""
-        make_call = self._channel.unary_unary(method, *args, **kwargs)
-        spans = self._spans
-
-        def traced(request: Any, *, metadata: Any = None, **options: Any) -> _TracedCall:
-            span = spans.start(method)
-            try:
-                headers = headers_of(span)
-                call = make_call(request, metadata=(*metadata, *headers) if metadata else headers, **options)
-            except BaseException as error:
-                record_status(span, grpc.StatusCode.INTERNAL, repr(error))
-                span.end()
-                raise
-            return _TracedCall(call, span)
-
-        return traced
+        return _on_time(self._channel.unary_unary(*args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return self._channel.unary_stream(*args, **kwargs)
+        return _on_time(self._channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        return self._channel.stream_unary(*args, **kwargs)
+        return _on_time(self._channel.stream_unary(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return self._channel.stream_stream(*args, **kwargs)
+        return _on_time(self._channel.stream_stream(*args, **kwargs))
 
     async def close(self, grace: float | None = None) -> None:
         await self._channel.close(grace)
@@ -108,6 +90,51 @@ class TracedChannel(grpc.aio.Channel):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _on_time(make_call: Any) -> Callable[..., Any]:
+    def call(*requests: Any, timeout: float | None = None, **options: Any) -> Any:
+        return make_call(*requests, timeout=deadline.bounded(timeout), **options)
+
+    return call
+
+
+class TracedChannel(DeadlineChannel):
+    """A channel whose unary calls each make a CLIENT span and send its context along in B3 headers.
+
+    Its calls end at the current deadline at the latest, see `DeadlineChannel`.
+
+    It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
+    in a task of its own, on top of the task that the call itself is.
+
+    Args:
+        channel: makes the calls, and is closed with this.
+        tracer: makes the spans.
+        instance: the `host:port` that the channel leads to: the spans' remote endpoint.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, tracer: Tracer, instance: str) -> None:
+        super().__init__(channel)
+        self._spans = _ClientSpans(tracer, instance)
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """See grpc.aio.Channel."""
+        make_call = self._channel.unary_unary(method, *args, **kwargs)
+        spans = self._spans
+
+        def traced(request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any) -> _TracedCall:
+            span = spans.start(method)
+            try:
+                headers = headers_of(span)
+                metadata = (*metadata, *headers) if metadata else headers
+                call = make_call(request, timeout=deadline.bounded(timeout), metadata=metadata, **options)
+            except BaseException as error:
+                record_status(span, grpc.StatusCode.INTERNAL, repr(error))
+                span.end()
+                raise
+            return _TracedCall(call, span)
+
+        return traced
 
 
 class _TracedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
@@ -181,7 +208,7 @@ class _TracedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
 
 
 class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Makes a CLIENT span an attempt and sends its context along in B3 headers.
+    """Makes a CLIENT span an attempt and sends its context along in B3 headers; the current deadline bounds it.
 
     For channels that are made elsewhere; `TracedChannel` costs less.
 
@@ -201,7 +228,8 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
         span = self._spans.start(method.decode() if isinstance(method, bytes) else method)
         try:
             metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers_of(span))
-            call = await continuation(client_call_details._replace(metadata=metadata), request)
+            timeout = deadline.bounded(client_call_details.timeout)
+            call = await continuation(client_call_details._replace(metadata=metadata, timeout=timeout), request)
             try:
                 code = await call.code()
             except asyncio.CancelledError:

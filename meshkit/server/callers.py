@@ -11,13 +11,12 @@ from typing import Any
 import grpc
 import structlog
 
-from meshkit.server.unary import KEPT_METHODS, Handler
+from meshkit.server.unary import KEPT_METHODS, Context, Handler
 
 __all__ = ["CallerInterceptor"]
 
 log = structlog.stdlib.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
 # A certificate's subject alternative names, as gRPC tells of them (grpc_security_constants.h). The common name does not
 # count (RFC 9525 §2), nor do addresses: an authority that signs for workloads does not vouch for those.
 DNS_NAMES, URIS = "peer_dns", "peer_uri"

@@ -11,7 +11,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
-from meshkit.server.unary import Behavior, Handler, UnaryInterceptor
+from meshkit.server.unary import Behavior, Context, Handler, UnaryInterceptor, guarded
 from meshkit.tracing.attributes import record_status, rpc_attributes
 from meshkit.tracing.b3 import extracted
 
@@ -23,7 +23,8 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 class TracingServerInterceptor(UnaryInterceptor):
     """Continues the caller's trace, or starts one, with a SERVER span for each unary call.
 
-    Put it first among the interceptors, so that refusals by the others are seen.
+    Put it first among the interceptors, so that refusals by the others are seen. Within it the caller's deadline is in
+    force, and whatever fails has its gRPC status: see `meshkit.server.unary.guarded`.
 
     Args:
         tracer: makes the spans.
@@ -36,16 +37,12 @@ class TracingServerInterceptor(UnaryInterceptor):
 
     def wrap(self, handler: Handler, method: str) -> Handler:
         """See `UnaryInterceptor.wrap`."""
-        return grpc.unary_unary_rpc_method_handler(
-            self._traced(handler.unary_unary, method),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return grpc.unary_unary_rpc_method_handler(self._traced(guarded(handler, method), method))
 
     def _traced(self, behavior: Behavior, method: str) -> Behavior:
         name, attributes = method.lstrip("/"), rpc_attributes(method)
 
-        async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def traced(request: Any, context: Context) -> Any:
             caller = extracted(context.invocation_metadata())
             span = self._tracer.start_span(name, caller, SpanKind.SERVER, attributes)
             token = otel_context.attach(trace.set_span_in_context(span, caller))
@@ -72,11 +69,11 @@ class TracingServerInterceptor(UnaryInterceptor):
         return traced
 
 
-def _status(context: grpc.aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
+def _status(context: Context) -> grpc.StatusCode:
     code: Any = context.code()
     return code if isinstance(code, grpc.StatusCode) else _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
 
 
-def _details(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def _details(context: Context) -> str:
     details: Any = context.details()
     return details.decode(errors="replace") if isinstance(details, bytes) else details or ""

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
+from weakref import WeakSet
 
 import grpc
+import structlog
 
-__all__ = ["KEPT_METHODS", "Behavior", "Handler", "UnaryInterceptor"]
+from meshkit import deadline
+from meshkit.endpoint import Middleware
+from meshkit.errors import MeshError, status_of
 
+__all__ = ["KEPT_METHODS", "Behavior", "Context", "Handler", "UnaryInterceptor", "guarded"]
+
+log = structlog.stdlib.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
 # grpc.RpcMethodHandler, whose fields its type stubs leave out.
 Handler = Any
+Behavior = Callable[[Any, Context], Awaitable[Any]]
 # Wrapped handlers that are kept. A bound, as a generic handler may answer whatever method a client names.
 KEPT_METHODS = 1024
-Behavior = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+# Of a status' text, in bytes of UTF-8; on the wire each can become three. A peer takes 8 or 16 KiB of headers, and
+# makes RESOURCE_EXHAUSTED of a status whose text goes beyond. Texts grow from tier to tier, as errors tell of errors.
+MAX_DETAILS_BYTES = 1024
+
+_guarded_behaviors: WeakSet[Behavior] = WeakSet()
 
 
 class UnaryInterceptor(grpc.aio.ServerInterceptor):
@@ -52,3 +67,118 @@ class UnaryInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or not method.startswith(self._prefixes):
             return handler
         return self._wrapped(handler, method)
+
+
+def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | None = None) -> Behavior:
+    """Make a unary handler one of bytes to bytes, under the caller's deadline, whose every failure has its status.
+
+    The status is left in the context, where a span around it finds it:
+
+    - that of `context.abort`, `context.set_code`, a MeshError or an AioRpcError as it is; DEADLINE_EXCEEDED for a
+      TimeoutError; UNKNOWN for any other exception, whose text and traceback go to the log and not to the caller;
+    - INTERNAL for a request that cannot be decoded and for an answer that cannot be encoded.
+
+    grpc.aio alone answers UNKNOWN, with the text, to all of these but aborts, and leaves the caller of a handler that
+    raises CancelledError (it has called a channel that was closed, say) without any answer.
+
+    Args:
+        handler: a grpc.RpcMethodHandler with `unary_unary`.
+        method: full name, for the log.
+        middleware: around the handler, where requests are decoded and answers not yet encoded; None: none.
+
+    Returns:
+        The function for a handler without (de)serializers; that of the handler itself where there is nothing to add.
+    """
+    behavior, decode, encode = handler.unary_unary, handler.request_deserializer, handler.response_serializer
+    if middleware is None and behavior in _guarded_behaviors:
+        return behavior  # type: ignore[no-any-return]
+
+    async def call(message: bytes, grpc_context: Context) -> bytes:
+        context: Any = _BriefContext(grpc_context)
+        deadline.inherit(grpc_context.time_remaining())
+        try:
+            request = decode(message) if decode else message
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises, RecursionError included
+            await context.abort(grpc.StatusCode.INTERNAL, f"malformed request: {type(error).__name__}")
+
+        async def endpoint(request: Any) -> Any:
+            return await behavior(request, context)
+
+        try:
+            answer = await (middleware(endpoint) if middleware else endpoint)(request)
+        except BaseException as error:  # noqa: BLE001 - a handler is the user's: whatever it raises
+            await _fail(error, context, method)
+        if _is_failure(grpc_context.code()):
+            return b""  # gRPC sends no answer with a status that is not OK: handlers then return what they like.
+        try:
+            encoded = _bytes(encode(answer) if encode else answer)
+        except Exception as error:
+            log.exception("answer not sent", method=method, reason="it cannot be encoded")
+            await context.abort(grpc.StatusCode.INTERNAL, f"the answer cannot be encoded: {type(error).__name__}")
+        return encoded
+
+    _guarded_behaviors.add(call)
+    return call
+
+
+async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
+    """End the call with the status that stands for what its handler raised; what is not for the caller is raised on."""
+    if isinstance(error, grpc.aio.AbortError | KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling())
+    if cancelled or context.done():
+        raise error
+    if _is_failure(code := context.code()):
+        # What the handler has set is what it means to say.
+        await context.abort(code, context.details())
+    if isinstance(error, grpc.aio.AioRpcError):
+        details = error.details() or "no details"
+    elif isinstance(error, MeshError | TimeoutError):
+        details = str(error) or type(error).__name__
+    else:
+        log.error("handler failed", method=method, reason=type(error).__name__, exc_info=error)
+        details = f"{type(error).__name__} in the handler"
+    await context.abort(status_of(error), details)
+    raise AssertionError("abort() always raises")
+
+
+def _is_failure(code: Any) -> bool:
+    """Whether a context's code, an int or a grpc.StatusCode or None, is that of a failed call."""
+    return code not in {None, 0, grpc.StatusCode.OK}
+
+
+def _bytes(answer: Any) -> bytes:
+    if not isinstance(answer, bytes):
+        raise TypeError(f"expected bytes of an encoded answer, got {type(answer).__name__}")
+    return answer
+
+
+class _BriefContext:
+    """A call's context that cuts the texts of statuses; see MAX_DETAILS_BYTES."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[Any, ...] = ()
+    ) -> NoReturn:
+        await self._context.abort(code, _cut(details), trailing_metadata)
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        await self.abort(status.code, status.details, status.trailing_metadata)
+
+    def set_details(self, details: str) -> None:
+        self._context.set_details(_cut(details))
+
+
+def _cut(text: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= MAX_DETAILS_BYTES:
+        return text
+    return encoded[: MAX_DETAILS_BYTES - 3].decode(errors="ignore") + "..."

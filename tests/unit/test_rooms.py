@@ -47,8 +47,8 @@ NAMES = {
         stop_signal trace_id_of
     """,
     "meshkit.client": """
-        Balancer Connection EJECTION EndpointSource Endpointer Factory InstanceEndpoint InstanceSource Random
-        Retry RetryBudget RoundRobin TracedChannel TracingClientInterceptor channel_factory instance_breaker
+        Balancer Connection DeadlineChannel EJECTION EndpointSource Endpointer Factory InstanceEndpoint InstanceSource
+        Random Retry RetryBudget RoundRobin TracedChannel TracingClientInterceptor channel_factory instance_breaker
         instance_channel
     """,
     "meshkit.server": """
