@@ -87,8 +87,13 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
         ("grpc.so_reuseport", 0),
         # Who connects and never says anything is let go after this long, not after gRPC's two minutes.
         ("grpc.server_handshake_timeout_ms", 10_000),
-        # Calls of one connection at a time; a client keeps those above it back until others have ended.
+        # Nor is one that never acknowledges HTTP/2's settings, after gRPC's minute.
+        ("grpc.http2.settings_timeout", 5_000),
+        # Calls of one connection at a time; a client keeps those above it back until others have ended. gRPC counts
+        # those as well that the client has reset and the server has not put away (CVE-2023-44487), and refuses what is
+        # beyond. Without room for them it refuses well-behaved clients, whose last calls are not put away yet.
         ("grpc.max_concurrent_streams", 100),
+        ("grpc.http2.max_deallocating_streams", 100),
         *_pings(every=5.0, answer_within=5.0),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
