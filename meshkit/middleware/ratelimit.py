@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from meshkit import deadline
+from meshkit import caller, deadline
 from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.errors import RateLimitedError
 
@@ -78,16 +78,31 @@ class ErroringLimiter:
 
 
 class DelayingLimiter:
-    """A middleware that lets calls wait for their token, first come, first served.
+    """A middleware that lets calls wait for their token: callers take turns, each one's calls are served in order.
+
+    A caller is a connection to the server (`meshkit.caller`), so that one with many calls costs the others nothing but
+    a turn each. Outside of a server all calls are one caller's.
 
     A call whose token cannot come before its deadline fails at once, with RateLimitedError (RESOURCE_EXHAUSTED):
     waiting would only cost both sides. A call that is cancelled while it waits gives its place to the next.
+
+    Args:
+        bucket: of the tokens.
+        max_waiting: calls that wait at a time, each for some 16 KiB of memory. One more fails at once, or takes the
+            place of the last one of the caller with the most. Default 1,000.
+        max_wait: seconds that a call without a deadline waits at most. Default 120: a connection's 100 calls at one a
+            second.
     """
 
-    def __init__(self, bucket: TokenBucket) -> None:
+    def __init__(self, bucket: TokenBucket, *, max_waiting: int = 1000, max_wait: float = 120.0) -> None:
+        if max_waiting < 1:
+            raise ValueError(f"expected room for at least 1 call that waits, got {max_waiting}")
         self._bucket = bucket
-        # A dict, for its order and for O(1) leaving from the middle.
-        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._max_waiting = max_waiting
+        self._max_wait = max_wait
+        # The callers in the order of their turns, each with its calls: dicts for O(1) leaving from the middle.
+        self._callers: dict[str, dict[asyncio.Future[None], None]] = {}
+        self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, endpoint: Endpoint[Request, Response]) -> Endpoint[Request, Response]:
@@ -103,43 +118,75 @@ class DelayingLimiter:
         """Wait for a token.
 
         Raises:
-            RateLimitedError: it would come after the current deadline.
+            RateLimitedError: it would come after the current deadline, or too many calls wait.
         """
         if not self._waiting and self._bucket.take():
             return
-        wait = self._bucket.wait_for(len(self._waiting) + 1)
-        remaining = deadline.remaining()
-        if remaining is not None and wait > remaining:
-            raise RateLimitedError(
-                f"rate limit of {self._bucket.rate:g} calls/s: a token would take {wait:.3f} s,"
-                f" the deadline is in {remaining:.3f} s"
-            )
+        peer = caller.peer()
+        self._check_wait(peer)
+        if self._waiting >= self._max_waiting:
+            self._make_room(peer)
         turn = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
+        self._callers.setdefault(peer, {})[turn] = None
+        self._waiting += 1
         if self._timer is None:
             self._hand_out()
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 # The token had already been handed over.
                 self._bucket.give_back()
-            self._waiting.pop(turn, None)
+            self._remove(peer, turn)
             self._hand_out()
             raise
 
+    def _check_wait(self, peer: str) -> None:
+        # Those before it: all of its own, and as many of each other caller, which take turns with them.
+        own = len(self._callers.get(peer, ()))
+        others = sum(min(len(calls), own + 1) for name, calls in self._callers.items() if name != peer)
+        wait = self._bucket.wait_for(own + others + 1)
+        left = deadline.remaining()
+        if wait > (self._max_wait if left is None else left):
+            limit = f"at most {self._max_wait:g} s are waited" if left is None else f"the deadline is in {left:.3f} s"
+            raise RateLimitedError(
+                f"rate limit of {self._bucket.rate:g} calls/s: a token would take {wait:.3f} s, {limit}"
+            )
+
+    def _make_room(self, peer: str) -> None:
+        """Refuse the last call of the caller with the most, or else the one that comes."""
+        refusal = RateLimitedError(f"rate limit of {self._bucket.rate:g} calls/s: {self._waiting} calls wait already")
+        most = max(self._callers, key=lambda name: len(self._callers[name]))
+        if len(self._callers[most]) <= len(self._callers.get(peer, ())) + 1:
+            raise refusal
+        last = next(reversed(self._callers[most]))
+        self._remove(most, last)
+        if not last.done():
+            last.set_exception(refusal)
+
+    def _remove(self, peer: str, turn: asyncio.Future[None]) -> None:
+        calls = self._callers.get(peer, {})
+        if turn in calls:
+            del calls[turn]
+            self._waiting -= 1
+            if not calls:
+                del self._callers[peer]
+
     def _hand_out(self) -> None:
-        """Give tokens to those who have waited longest, and come back when the next one is due."""
+        """Give tokens to the callers in turn, and come back when the next one is due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._waiting:
-            turn = next(iter(self._waiting))
+            peer, calls = next(iter(self._callers.items()))
+            turn = next(iter(calls))
             if not turn.done():
                 if not self._bucket.take():
                     break
                 turn.set_result(None)
-            del self._waiting[turn]
+                # Its next call waits until the others have had a turn.
+                self._callers[peer] = self._callers.pop(peer)
+            self._remove(peer, turn)
         if self._waiting:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._bucket.wait_for(1), self._hand_out)

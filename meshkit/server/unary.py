@@ -12,7 +12,7 @@ from weakref import WeakSet
 import grpc
 import structlog
 
-from meshkit import deadline
+from meshkit import caller, deadline
 from meshkit.endpoint import Middleware
 from meshkit.errors import MeshError, status_of
 
@@ -96,6 +96,7 @@ def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | No
     async def call(message: bytes, grpc_context: Context) -> bytes:
         context: Any = _BriefContext(grpc_context)
         deadline.inherit(grpc_context.time_remaining())
+        caller.inherit(grpc_context.peer)
         try:
             request = decode(message) if decode else message
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises, RecursionError included

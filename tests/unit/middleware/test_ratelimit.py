@@ -4,7 +4,7 @@ import contextlib
 import grpc
 import pytest
 
-from meshkit import DelayingLimiter, TokenBucket
+from meshkit import DelayingLimiter, TokenBucket, caller
 from meshkit.deadline import within
 from meshkit.errors import RateLimitedError
 from meshkit.middleware import ErroringLimiter
@@ -78,3 +78,63 @@ async def test_a_call_cancelled_while_it_waits_gives_its_place_to_the_next() -> 
 def test_a_bucket_without_tokens_is_refused(rate: float, burst: int) -> None:
     with pytest.raises(ValueError, match="expected a"):
         TokenBucket(rate, burst)
+
+
+def calls_of(limiter: DelayingLimiter, peer: str, count: int) -> list[asyncio.Task[None]]:
+    async def call() -> None:
+        caller.inherit(lambda: peer)
+        await limiter.acquire()
+
+    return [asyncio.create_task(call()) for _ in range(count)]
+
+
+@fake_time
+async def test_a_caller_with_many_calls_delays_another_by_a_turn() -> None:
+    limiter = DelayingLimiter(TokenBucket(10, 1, clock=now))
+    greedy = calls_of(limiter, "greedy", 100)
+    await asyncio.sleep(1)
+    start = now()
+    (modest,) = calls_of(limiter, "modest", 1)
+    await modest
+    assert now() - start <= 0.2 + 0.001
+    await asyncio.gather(*greedy)
+    assert now() - start == pytest.approx(9, abs=0.2)
+
+
+@fake_time
+async def test_when_too_many_wait_the_caller_with_the_most_gives_up_its_last_one() -> None:
+    limiter = DelayingLimiter(TokenBucket(1, 1, clock=now), max_waiting=4)
+    await limiter.acquire()
+    greedy = calls_of(limiter, "greedy", 6)
+    await asyncio.sleep(0)
+    modest = calls_of(limiter, "modest", 2)
+    outcomes = await asyncio.gather(*greedy, *modest, return_exceptions=True)
+    refused = [isinstance(outcome, RateLimitedError) for outcome in outcomes]
+    assert refused == [False, False, True, True, True, True, False, False]
+    assert "4 calls wait already" in str(outcomes[4])
+
+
+@fake_time
+async def test_a_call_without_a_deadline_waits_no_longer_than_the_limit() -> None:
+    limiter = DelayingLimiter(TokenBucket(1, 1, clock=now), max_wait=5)
+    await limiter.acquire()
+    start = now()
+    calls = calls_of(limiter, "one", 8)
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(outcome, RateLimitedError) for outcome in outcomes] == [False] * 5 + [True] * 3
+    assert now() - start == pytest.approx(5, abs=0.01)
+
+
+@fake_time
+async def test_calls_of_many_callers_that_are_cancelled_leave_nothing_and_cost_no_token() -> None:
+    limiter = DelayingLimiter(TokenBucket(1, 1, clock=now))
+    await limiter.acquire()
+    start = now()
+    gone = [task for peer in "abc" for task in calls_of(limiter, peer, 3)]
+    await asyncio.sleep(0.5)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    (stays,) = calls_of(limiter, "d", 1)
+    await stays
+    assert now() - start == pytest.approx(1, abs=0.01)
