@@ -115,7 +115,7 @@ images: venv ## build the images of book-server and book-client (Docker); IMAGES
 	@exec $(BIN)/python -m deploy.kind images
 
 .PHONY: kind-up
-kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= NODE= change it
+kind-up: cluster-tools ## make a cluster of three nodes with the images in it; CLUSTER= ZIPKIN_PORT= IMAGES= NODE= IP_FAMILY= change it
 	@exec $(BIN)/python -m deploy.kind up
 
 .PHONY: kind-down

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _CONFIGURATION = Path(__file__).with_name("cluster.yaml")
 _TIME_TO_ANSWER = 60.0
 """Seconds for a cluster that is there: its machine may be busy."""
+_POD_SUBNETS = {"ipv4": "10.244.0.0/16", "ipv6": "fd00:10:244::/56"}
+"""Of kind's own choice; the pod network of the node image made from source knows them, too."""
 _CTR = ("ctr", "--namespace", "k8s.io", "images")
 
 
@@ -113,13 +116,23 @@ def _ready(name: str) -> bool:
     return sorted(ready) == nodes(name) != []
 
 
+def configuration_of(settings: Settings, proxy_mode: str) -> str:
+    """Give kind's configuration of the cluster, as YAML."""
+    chosen = {
+        "ZIPKIN_PORT": str(settings.zipkin_port),
+        "PROXY_MODE": proxy_mode,
+        "IP_FAMILY": settings.ip_family,
+        "POD_SUBNET": _POD_SUBNETS[settings.ip_family],
+    }
+    return re.sub("|".join(chosen), lambda found: chosen[found[0]], _CONFIGURATION.read_text("utf-8"))
+
+
 def _create(settings: Settings, source: str) -> None:
     # kube-router writes all of iptables' filter table anew, with what it read a moment before: a proxy that keeps rules
     # there would lose some. With nftables it has a table of its own.
     mode = "nftables" if source == "source" else "iptables"
     node = PINS["kubernetes"].image if source == "source" else settings.node
-    text = _CONFIGURATION.read_text("utf-8")
-    text = text.replace("ZIPKIN_PORT", str(settings.zipkin_port)).replace("PROXY_MODE", mode)
+    text = configuration_of(settings, mode)
     # One at a time: two that make Docker's network `kind` at the same moment make it twice.
     with (
         step(f"the cluster {settings.cluster}: a control plane and two workers") as creating,

@@ -1,4 +1,4 @@
-"""What the user chooses, by variables: CLUSTER, ZIPKIN_PORT, IMAGES and NODE."""
+"""What the user chooses, by variables: CLUSTER, ZIPKIN_PORT, IMAGES, NODE and IP_FAMILY."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ class Settings:
         zipkin_port: the port on 127.0.0.1 that leads to NodePort 30411; 0: any free one.
         images: `registry`: pull; `source`: make from package registries; empty: pull if Docker Hub answers.
         node: the node image, where images are pulled; empty: kind's own.
+        ip_family: `ipv4` or `ipv6`, of nodes, pods and Services alike.
     """
 
     cluster: str = "bookmesh"
     zipkin_port: int = 9411
     images: str = ""
     node: str = ""
+    ip_family: str = "ipv4"
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -54,7 +56,10 @@ class Settings:
         images = environment.get("IMAGES", "")
         if images not in ("", "registry", "source"):
             raise KindError(f"IMAGES is {images!r}: expected registry or source")
-        return cls(cluster, int(port), images, environment.get("NODE", ""))
+        family = environment.get("IP_FAMILY") or cls.ip_family
+        if family not in ("ipv4", "ipv6"):
+            raise KindError(f"IP_FAMILY is {family!r}: expected ipv4 or ipv6")
+        return cls(cluster, int(port), images, environment.get("NODE", ""), family)
 
 
 def program_images() -> list[str]:
