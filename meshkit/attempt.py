@@ -1,4 +1,4 @@
-"""Which attempt of which call is under way, for whoever wants to tag or log it."""
+"""Which attempt of which call is under way, to tag or log it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["end_task", "end_tasks"]
 async def end_task(task: asyncio.Task[None]) -> None:
     """Cancel a task and wait until it has ended.
 
-    Not `suppress(CancelledError)` around an `await`, which swallows a cancellation of whoever waits here as well.
+    Not `suppress(CancelledError)` around an `await`, which would swallow a cancellation of the waiting task too.
 
     Raises:
         Exception: the one that the task had failed with, if it had.

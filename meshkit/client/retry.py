@@ -109,7 +109,7 @@ class Retry(Generic[Request, Response]):
             return f"all {number} attempts failed" if number > 1 else "the only attempt failed"
         if remaining <= 0:
             return "deadline exceeded"
-        # An attempt that was refused on this side has burdened nobody.
+        # An attempt that was refused on this side has put no load on the service.
         if not isinstance(error, RefusedError) and not self._budget.withdraw():
             return "retry budget spent"
         return None

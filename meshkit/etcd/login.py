@@ -55,7 +55,7 @@ class Token:
     """The token of a login, shared by all requests; without a login there is none.
 
     Args:
-        login: whom to log in as; None: nobody.
+        login: user and password file; None: no log-in.
         timeout: seconds that a login may take.
     """
 

@@ -68,7 +68,7 @@ class ServerTls:
         files: certificate and key; `ca`: the authorities of the clients' certificates.
         require_client: refuse clients without a certificate of those authorities. Default True.
         client_names: who may call, by a DNS name or URI among the subject alternative names of the certificate; `serve`
-            sees to it (`CallerInterceptor`). Default none: whoever has a certificate of those authorities.
+            sees to it (`CallerInterceptor`). Default none: all that have a certificate of those authorities.
 
     Raises:
         ValueError: see `PemFiles.read`; or names are given, and clients need no certificate to have one in.

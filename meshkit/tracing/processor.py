@@ -1,4 +1,4 @@
-"""Takes ended spans off the event loop and sends them in batches, whatever the collector's mood.
+"""Takes ended spans off the event loop and sends them in batches, also while the collector is slow or away.
 
 Why not the SDK's BatchSpanProcessor: it tries each batch once, so that a Zipkin that restarts costs spans; it drops
 without counting; and its shutdown can take half a minute.
@@ -251,7 +251,7 @@ class ResendingSpanProcessor(SpanProcessor):
             now = time.monotonic()
             if self._stop_at is None:
                 return now - started < self._give_up
-            # While stopping, tries follow each other quickly: soon there is no tomorrow.
+            # While stopping, tries follow each other quickly: there are only seconds left.
             left = self._stop_at - now
         if left <= 0:
             return False

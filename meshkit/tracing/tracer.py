@@ -133,7 +133,7 @@ class LightSpan(ReadableSpan, Span):
 class LightTracer(trace.Tracer):
     """Makes LightSpans. A trace that was begun elsewhere is sampled as it was there; the sampler decides the others.
 
-    Where nobody processes spans, theirs are contexts only.
+    Without a processor, its spans are contexts only.
     """
 
     def __init__(self, provider: LightTracerProvider, scope: InstrumentationScope) -> None:

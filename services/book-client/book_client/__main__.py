@@ -79,7 +79,7 @@ class Settings:
     "--invalidate-after",
     type=DURATION,
     default="0s",
-    help="Call nobody any more once etcd has been away this long; 0s: never.",
+    help="Stop calling once etcd has been away this long; 0s: never.",
 )
 @click.option("--calls", type=click.IntRange(0), default=30, help="Calls to make; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
@@ -113,10 +113,13 @@ class Settings:
     "--breaker-max-concurrent",
     type=click.IntRange(1),
     default=1000,
-    help="Calls in flight above which more are refused.",
+    help="Calls in flight at most; more are refused.",
 )
 @click.option(
-    "--breaker-volume", type=click.IntRange(1), default=5, help="Calls in 10s below which the breaker never opens."
+    "--breaker-volume",
+    type=click.IntRange(1),
+    default=5,
+    help="Least number of calls in 10s at which the breaker may open.",
 )
 @click.option("--tls-ca", type=PEM_FILE, help="Authorities that sign the servers' certificates (PEM); none: plaintext.")
 @click.option(

@@ -78,8 +78,10 @@ class Settings:
 @click.option(
     "--lease-ttl", type=click.IntRange(1, 3600), default=10, help="Seconds until a killed replica's registration ends."
 )
-@click.option("--rate", type=FiniteRange(0), default=1.0, help="Calls served a second, more have to wait; 0: no limit.")
-@click.option("--burst", type=click.IntRange(1), default=1, help="Calls served at once after a pause, whatever --rate.")
+@click.option(
+    "--rate", type=FiniteRange(0), default=1.0, help="Calls served per second; others wait for their turn. 0: no limit."
+)
+@click.option("--burst", type=click.IntRange(1), default=1, help="Calls that may be served at once after a pause.")
 @click.option(
     "--max-list-latency", type=DURATION, default="200ms", help="Upper bound of GetBookList's random delay; 0s: none."
 )
@@ -87,7 +89,7 @@ class Settings:
     "--max-info-latency", type=DURATION, default="200us", help="Upper bound of GetBookInfo's random delay; 0s: none."
 )
 @click.option("--drain", type=DURATION, default="2s", help="How long calls are still accepted after leaving etcd.")
-@click.option("--grace", type=DURATION, default="10s", help="How long calls in flight may take after --drain.")
+@click.option("--grace", type=DURATION, default="10s", help="How long calls in flight may still take after --drain.")
 @click.option(
     "--tls-cert", type=PEM_FILE, help="Certificate to serve with (PEM), read again when it changes; none: plaintext."
 )
@@ -136,7 +138,7 @@ def _tls(settings: Settings) -> ServerTls | None:
             raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
         return None
     try:
-        # Where clients need no certificate nobody looks at the authorities.
+        # Where clients need no certificate, the authorities are not used.
         files = PemFiles(client_ca or cert, cert, settings.tls_key)
         return ServerTls(files, require_client=client_ca is not None, client_names=names or ())
     except ValueError as error:
