@@ -50,6 +50,7 @@ __all__ = [
     "is_retryable",
     "is_system_failure",
     "meaning_of",
+    "shortened",
     "status_of",
 ]
 
@@ -58,42 +59,59 @@ class StatusMeaning(NamedTuple):
     """What a gRPC status says.
 
     Args:
-        against_instance: it speaks against the instance that answered with it.
+        against_instance: it speaks against the instance that answered with it; None: only where another instance does
+            better, as it may be the request's or the caller's fault as well.
         against_service: as the result of a whole call, all attempts, it speaks against the service.
         elsewhere: another instance may do better.
+        passes: the same instance may do better a moment later.
     """
 
-    against_instance: bool
+    against_instance: bool | None
     against_service: bool
     elsewhere: bool
+    passes: bool
 
 
-# What each status is used for: https://grpc.io/docs/guides/status-codes/
+_SICK = StatusMeaning(against_instance=True, against_service=True, elsewhere=True, passes=True)
+_BROKEN = StatusMeaning(against_instance=True, against_service=True, elsewhere=True, passes=False)
+_BUSY = StatusMeaning(against_instance=None, against_service=False, elsewhere=True, passes=True)
+_ASKS_ANOTHER = StatusMeaning(against_instance=None, against_service=False, elsewhere=True, passes=False)
+_ANSWER = StatusMeaning(against_instance=False, against_service=False, elsewhere=False, passes=False)
+
+# What each status is used for: https://grpc.io/docs/guides/status-codes/. Those that count at once are the ones that
+# Envoy's outlier detection takes for 5xx (source/common/grpc/status.cc), but for UNIMPLEMENTED. gRPC's own outlier
+# detection (proposal A50) counts all but OK, which would eject instances for NOT_FOUND; its retries (A6) leave the
+# statuses to the service's owner.
 _MEANINGS = {
-    grpc.StatusCode.OK: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    # Of a server that stops: it answers new calls with it. (Where the caller cancels, asyncio says so instead.)
-    grpc.StatusCode.CANCELLED: StatusMeaning(against_instance=False, against_service=False, elsewhere=True),
+    grpc.StatusCode.OK: _ANSWER,
     # Not reached, going away, or too slow for its share of the deadline.
-    grpc.StatusCode.UNAVAILABLE: StatusMeaning(against_instance=True, against_service=True, elsewhere=True),
-    grpc.StatusCode.DEADLINE_EXCEEDED: StatusMeaning(against_instance=True, against_service=True, elsewhere=True),
-    # Something in the instance is broken.
-    grpc.StatusCode.UNKNOWN: StatusMeaning(against_instance=True, against_service=True, elsewhere=False),
-    grpc.StatusCode.INTERNAL: StatusMeaning(against_instance=True, against_service=True, elsewhere=False),
-    grpc.StatusCode.DATA_LOSS: StatusMeaning(against_instance=True, against_service=True, elsewhere=False),
-    # A limiter at work: an overloaded service is not helped by more calls.
-    grpc.StatusCode.RESOURCE_EXHAUSTED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    # About the caller.
-    grpc.StatusCode.PERMISSION_DENIED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.UNAUTHENTICATED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    # About the request.
-    grpc.StatusCode.UNIMPLEMENTED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.INVALID_ARGUMENT: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.NOT_FOUND: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.ALREADY_EXISTS: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.FAILED_PRECONDITION: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.ABORTED: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
-    grpc.StatusCode.OUT_OF_RANGE: StatusMeaning(against_instance=False, against_service=False, elsewhere=False),
+    grpc.StatusCode.UNAVAILABLE: _SICK,
+    grpc.StatusCode.DEADLINE_EXCEEDED: _SICK,
+    # Something in the instance is broken: an exception, an answer that cannot be read.
+    grpc.StatusCode.UNKNOWN: _BROKEN,
+    grpc.StatusCode.INTERNAL: _BROKEN,
+    grpc.StatusCode.DATA_LOSS: _BROKEN,
+    # Of a server that stops: it answers new calls with it. (Where the caller cancels, asyncio says so instead.)
+    grpc.StatusCode.CANCELLED: _BUSY,
+    # A limiter at work is not sick; nor is one that is too large an answer for us, unless others answer with less.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _BUSY,
+    # Of one instance: wrongly configured, of another version, or another program at its address. Of all: it is so.
+    grpc.StatusCode.UNIMPLEMENTED: _ASKS_ANOTHER,
+    grpc.StatusCode.PERMISSION_DENIED: _ASKS_ANOTHER,
+    grpc.StatusCode.UNAUTHENTICATED: _ASKS_ANOTHER,
+    # About the request, or what it is about.
+    grpc.StatusCode.INVALID_ARGUMENT: _ANSWER,
+    grpc.StatusCode.NOT_FOUND: _ANSWER,
+    grpc.StatusCode.ALREADY_EXISTS: _ANSWER,
+    grpc.StatusCode.FAILED_PRECONDITION: _ANSWER,
+    grpc.StatusCode.ABORTED: _ANSWER,
+    grpc.StatusCode.OUT_OF_RANGE: _ANSWER,
 }
+
+# Bytes of a text that travels as a status' details: gRPC spells a byte with up to three, peers take 8 KiB of headers.
+MAX_DETAILS = 2048
+# Bytes of one attempt's text within that of all.
+MAX_ATTEMPT_DETAILS = 400
 
 
 def meaning_of(code: grpc.StatusCode) -> StatusMeaning:
@@ -193,7 +211,7 @@ class FailedAttempt:
         """Say it in one clause, e.g. `#1 127.0.0.1:50052 UNAVAILABLE after 2 ms: connection refused`."""
         return (
             f"#{self.number} {self.instance} {status_of(self.error).name}"
-            f" after {self.duration * 1000:.0f} ms: {_details(self.error)}"
+            f" after {self.duration * 1000:.0f} ms: {shortened(_details(self.error), MAX_ATTEMPT_DETAILS)}"
         )
 
 
@@ -203,22 +221,24 @@ class RetryError(MeshError):
     def __init__(self, reason: str, attempts: Sequence[FailedAttempt]) -> None:
         self.attempts = tuple(attempts)
         self.code = status_of(self.attempts[-1].error)
-        super().__init__(f"{reason}: " + "; ".join(map(str, self.attempts)))
+        super().__init__(shortened(f"{reason}: " + "; ".join(map(str, self.attempts))))
 
 
 def status_of(error: BaseException) -> grpc.StatusCode:
     """The gRPC status that stands for an error: its own code, DEADLINE_EXCEEDED for time-outs, else UNKNOWN."""
     if isinstance(error, MeshError):
         return error.code
-    if isinstance(error, grpc.aio.AioRpcError):
-        return error.code()
+    if isinstance(error, grpc.RpcError):
+        # AioRpcError has both methods; of others, which a user's code may raise, nothing is certain.
+        code = error.code() if callable(getattr(error, "code", None)) else None
+        return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
     if isinstance(error, TimeoutError):
         return grpc.StatusCode.DEADLINE_EXCEEDED
     return grpc.StatusCode.UNKNOWN
 
 
-def is_instance_failure(error: Exception) -> bool:
-    """Whether an error speaks against the health of the instance that it came from."""
+def is_instance_failure(error: Exception) -> bool | None:
+    """Whether an error speaks against the instance that it came from; None: only where another one does better."""
     return _MEANINGS[status_of(error)].against_instance
 
 
@@ -230,6 +250,13 @@ def is_system_failure(error: Exception) -> bool:
 def is_retryable(error: Exception) -> bool:
     """Whether another instance may do better."""
     return _MEANINGS[status_of(error)].elsewhere
+
+
+def shortened(text: str, most: int = MAX_DETAILS) -> str:
+    """A text cut to so many bytes of UTF-8: texts of errors within errors grow with each tier."""
+    if len(text) * 4 <= most or len(raw := text.encode(errors="replace")) <= most:
+        return text
+    return raw[: most - 3].decode(errors="ignore") + "…"
 
 
 def _details(error: BaseException) -> str:

@@ -21,7 +21,7 @@ class RetryBudget:
     Args:
         ratio: retries a call, in the long run. Default 0.2: attempts are at most 1.2 x calls.
         reserve: tokens at the start, and the most that can be saved up: the burst of retries when an instance dies
-            with that many calls in flight. Default 200.
+            with that many calls in flight. Default 1000.
         min_per_second: retries a second that are granted though the budget is spent. Default 1, one at a time.
         clock: seconds, monotonic. Default time.monotonic.
     """
@@ -30,7 +30,7 @@ class RetryBudget:
         self,
         *,
         ratio: float = 0.2,
-        reserve: int = 200,
+        reserve: int = 1000,
         min_per_second: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

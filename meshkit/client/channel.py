@@ -9,12 +9,12 @@ from typing import Generic
 
 import grpc
 import structlog
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
 from meshkit.client.instance import Factory
-from meshkit.client.spans import DeadlineChannel, TracedChannel
+from meshkit.client.spans import TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.options import MAX_MESSAGE_BYTES, instance_options
 from meshkit.shared_channel import SharedChannel
@@ -42,14 +42,15 @@ def instance_channel(
 
     Its calls end at the current deadline at the latest, see `DeadlineChannel`.
     Connecting is lazy: a call to an instance that is not there, or whose certificate is refused, fails with
-    UNAVAILABLE and says why. A larger answer than `max_message_bytes` fails with RESOURCE_EXHAUSTED, unread.
+    UNAVAILABLE and says why. A larger answer than `max_message_bytes` fails with RESOURCE_EXHAUSTED, unread;
+    one that cannot be decoded is INTERNAL.
     """
     target, options = grpc_target(instance), instance_options(max_message_bytes)
     if tls is None:
         channel = grpc.aio.insecure_channel(target, options=options)
     else:
         channel = grpc.aio.secure_channel(target, tls.credentials(), options=options + tls.options())
-    return TracedChannel(channel, tracer, instance) if tracer else DeadlineChannel(channel)
+    return TracedChannel(channel, tracer or NoOpTracer(), instance)
 
 
 def channel_factory(

@@ -19,11 +19,13 @@ __all__ = ["EJECTION", "instance_breaker", "log_ejection"]
 
 log = structlog.stdlib.get_logger(__name__)
 
-# An instance is ejected when 2 of 5 calls within 10 s fail, for 1 s, then 2, 4 and at most 7 s. It is back after 3 good
+# An instance is ejected when 3 of its answers in a row are failures, however far apart (as Envoy's consecutive errors),
+# or 2 of 5 calls within 10 s, for 1 s, then 2, 4 and at most 7 s. It is back after 3 good
 # probes in a row, on probation for 10 calls. So a replica that fails half of its calls gets about two calls every 7 s
 # (of three coin flips one in eight is passed), and one that has recovered is back within about 7 s. Each probe is a
 # user's call, which a Retry repeats elsewhere where it fails.
 EJECTION = HystrixPolicy(
+    failures_in_a_row=3,
     error_percent=40,
     request_volume=5,
     sleep_window=1.0,

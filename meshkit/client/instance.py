@@ -9,8 +9,9 @@ from typing import Generic, Protocol, runtime_checkable
 
 import grpc
 
+from meshkit import deadline
 from meshkit.endpoint import Endpoint, Request, Response
-from meshkit.errors import CutOffError, status_of
+from meshkit.errors import CutOffError, is_instance_failure, status_of
 from meshkit.middleware.breaker import HystrixBreaker
 
 __all__ = ["Connection", "Factory", "InstanceEndpoint"]
@@ -33,6 +34,10 @@ class Connection(Protocol):
         """
 
 
+# Time-outs in a row after which the connection is made anew.
+TIME_OUTS = 2
+
+
 class InstanceEndpoint(Generic[Request, Response]):
     """The endpoint of one instance (`host:port`): call it like any endpoint; it knows its calls in flight.
 
@@ -40,7 +45,7 @@ class InstanceEndpoint(Generic[Request, Response]):
         instance: `host:port`.
         endpoint: calls the instance. Where it is a `Connection` too, as those of `channel_factory` are, an instance
             whose connection was lost, or that was UNAVAILABLE, is not ready until it is connected: no call is spent
-            on finding out.
+            on finding out. Two calls in a row that time out on one connection make it anew.
         breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
         connect_first: whether it is not ready from the start, until it is connected. Default no.
     """
@@ -60,6 +65,8 @@ class InstanceEndpoint(Generic[Request, Response]):
         candidate: object = endpoint
         self._connection = candidate if isinstance(candidate, Connection) else None
         self._connect_first = connect_first
+        self._time_outs = 0
+        self._connections = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -82,24 +89,52 @@ class InstanceEndpoint(Generic[Request, Response]):
         """
         self.in_flight += 1
         self._idle.clear()
+        connection = self._connections
         try:
             if self._breaker is None or not self._breaker.ready:
-                return await self._endpoint(request)
-            return await self._breaker.call_async(self._endpoint, request)
+                answer = await self._endpoint(request)
+            else:
+                answer = await self._breaker.call_async(self._endpoint, request)
         except asyncio.CancelledError as error:
             # grpc.aio ends the calls of a channel that is closed as if their callers had cancelled them.
             task = asyncio.current_task()
             if task is None or task.cancelling():
+                if deadline.passed():
+                    self._timed_out(connection)
                 raise
             raise CutOffError("cut off: the channel was closed before the answer came") from error
         except Exception as error:
-            if self._connection is not None and status_of(error) is grpc.StatusCode.UNAVAILABLE:
+            code = status_of(error)
+            if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._timed_out(connection)
+            else:
+                self._time_outs = 0
+            if self._connection is not None and code is grpc.StatusCode.UNAVAILABLE:
                 self._connect_first = True
             raise
+        else:
+            self._time_outs = 0
+            return answer
         finally:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
+
+    def outdone(self, error: Exception) -> None:
+        """Another instance did better with a request for which this one had the error."""
+        if self._breaker is not None and is_instance_failure(error) is None:
+            self._breaker.note_failure()
+
+    def _timed_out(self, connection: int) -> None:
+        # Only calls on the connection that there is now: of many at once, the first two have had it made anew.
+        if self._connection is None or connection != self._connections:
+            return
+        self._time_outs += 1
+        if self._time_outs >= TIME_OUTS:
+            self._time_outs = 0
+            self._connections += 1
+            self._connect_first = True
+            self._connection.reconnect()
 
     async def drained(self) -> None:
         """Wait until no call is in flight."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic
 
+import grpc
+
 from meshkit import deadline
 from meshkit.attempt import Attempt, current_attempt
 from meshkit.backoff import Backoff
@@ -13,9 +15,21 @@ from meshkit.client.balancer import Balancer
 from meshkit.client.budget import RetryBudget
 from meshkit.client.instance import InstanceEndpoint
 from meshkit.endpoint import Request, Response
-from meshkit.errors import FailedAttempt, NoEndpointsError, RefusedError, RetryError, is_retryable
+from meshkit.errors import (
+    FailedAttempt,
+    NoEndpointsError,
+    RefusedError,
+    RetryError,
+    is_retryable,
+    meaning_of,
+    status_of,
+)
 
 __all__ = ["Retry"]
+
+
+# Seconds before a call that was refused for want of resources is made again: who refuses has too much to do.
+PAUSE_AFTER_REFUSAL = 0.1
 
 
 class Retry(Generic[Request, Response]):
@@ -23,13 +37,16 @@ class Retry(Generic[Request, Response]):
 
     An attempt never goes to an instance that this call has already tried while another is left. Each gets an equal
     share of the time that is left for it and those that may follow, so that one hung instance cannot eat the whole
-    budget; the last one gets all that remains. Only for calls that may safely happen twice.
+    budget; the last one gets all that remains. Where another instance does better, an answer such as PERMISSION_DENIED,
+    which says nothing by itself, counts against the instance that gave it.
 
     Args:
         balancer: picks the instance of each attempt.
         attempts: counts the first one; 1 means no retry. Default 3.
         timeout: seconds for the whole call, all attempts and pauses. A sooner deadline of the caller's wins.
         backoff: pause before the next attempt, full jitter. Default: up to 10 ms, doubling, at most 250 ms.
+        idempotent: whether the call may safely happen twice. Default True; False: it is only made again where this side
+            has refused it (`RefusedError`), so that no instance has seen it.
         retryable: which errors another attempt may mend. Default `is_retryable`.
         budget: bounds the retries of all calls together, to 20% of them by default, so that retries do not multiply
             the load of a service that fails as a whole. Default: a RetryBudget of its own; give several Retries to
@@ -47,6 +64,7 @@ class Retry(Generic[Request, Response]):
         attempts: int = 3,
         timeout: float = 1.0,
         backoff: Backoff | None = None,
+        idempotent: bool = True,
         retryable: Callable[[Exception], bool] = is_retryable,
         budget: RetryBudget | None = None,
     ) -> None:
@@ -58,6 +76,7 @@ class Retry(Generic[Request, Response]):
         self._attempts = attempts
         self._timeout = timeout
         self._backoff = backoff or Backoff(base=0.01, cap=0.25)
+        self._idempotent = idempotent
         self._retryable = retryable
         self._budget = budget or RetryBudget()
 
@@ -65,30 +84,46 @@ class Retry(Generic[Request, Response]):
         """Make the call."""
         self._budget.deposit()
         failed: list[FailedAttempt] = []
+        tried: list[tuple[InstanceEndpoint[Request, Response], Exception]] = []
         now = asyncio.get_running_loop().time
         outer = deadline.remaining()
         end = now() + (self._timeout if outer is None else min(self._timeout, outer))
         while True:
             number = len(failed) + 1
             start = now()
-            instance = "none"
+            endpoint = None
             try:
                 endpoint = self._pick(failed)
-                instance = endpoint.instance
-                return await self._attempt(endpoint, request, number, end - start)
+                if endpoint is None:
+                    break
+                answer = await self._attempt(endpoint, request, number, end - start)
             except Exception as error:
-                failed.append(FailedAttempt(number, instance, error, now() - start))
+                failed.append(FailedAttempt(number, endpoint.instance if endpoint else "none", error, now() - start))
+                if endpoint is not None:
+                    tried.append((endpoint, error))
                 pause = self._backoff.delay(number)
+                if status_of(error) is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    pause += PAUSE_AFTER_REFUSAL
                 if reason := self._reason_to_stop(error, number, end - now() - pause):
                     raise RetryError(reason, failed) from error
+            else:
+                for other, its_error in tried:
+                    if other is not endpoint:
+                        other.outdone(its_error)
+                return answer
             await asyncio.sleep(pause)
+        raise RetryError("no other instance is left", failed) from failed[-1].error
 
-    def _pick(self, failed: list[FailedAttempt]) -> InstanceEndpoint[Request, Response]:
+    def _pick(self, failed: list[FailedAttempt]) -> InstanceEndpoint[Request, Response] | None:
+        """The next attempt's; None: all have been tried, and will say the same again."""
         if failed:
             try:
                 return self._balancer.pick(exclude={attempt.instance for attempt in failed})
             except NoEndpointsError:
-                pass  # All have been tried: better one of them again than none.
+                last = meaning_of(status_of(failed[-1].error))
+                if last.elsewhere and not last.passes:
+                    return None
+                # Better one of them again than none.
         return self._balancer.pick()
 
     async def _attempt(
@@ -103,7 +138,7 @@ class Retry(Generic[Request, Response]):
             current_attempt.reset(token)
 
     def _reason_to_stop(self, error: Exception, number: int, remaining: float) -> str | None:
-        if not self._retryable(error):
+        if not self._retryable(error) or not (self._idempotent or isinstance(error, RefusedError)):
             return "not retried"
         if number >= self._attempts:
             return f"all {number} attempts failed" if number > 1 else "the only attempt failed"

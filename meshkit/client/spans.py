@@ -99,10 +99,34 @@ def _on_time(make_call: Any) -> Callable[..., Any]:
     return call
 
 
+def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """None for what cannot be decoded, as grpc.aio gives; but without its traceback in the log."""
+    if deserialize is None:
+        return None
+
+    def decode(message: bytes) -> Any:
+        try:
+            return deserialize(message)
+        except Exception:  # noqa: BLE001 - whatever a decoder raises, RecursionError included
+            return None
+
+    return decode
+
+
+def _checked(answer: Any) -> Any:
+    """The answer, unless it could not be decoded: grpc.aio gives None with the status OK."""
+    if answer is None:
+        nothing = grpc.aio.Metadata()
+        details = "the answer cannot be decoded"
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details=details)
+    return answer
+
+
 class TracedChannel(DeadlineChannel):
     """A channel whose unary calls each make a CLIENT span and send its context along in B3 headers.
 
-    Its calls end at the current deadline at the latest, see `DeadlineChannel`.
+    Its calls end at the current deadline at the latest, see `DeadlineChannel`. A unary answer that cannot be decoded
+    fails the call with INTERNAL.
 
     It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
     in a task of its own, on top of the task that the call itself is.
@@ -117,9 +141,11 @@ class TracedChannel(DeadlineChannel):
         super().__init__(channel)
         self._spans = _ClientSpans(tracer, instance)
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def unary_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> Any:
         """See grpc.aio.Channel."""
-        make_call = self._channel.unary_unary(method, *args, **kwargs)
+        make_call = self._channel.unary_unary(method, request_serializer, _lenient(response_deserializer), **kwargs)
         spans = self._spans
 
         def traced(request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any) -> _TracedCall:
@@ -151,9 +177,9 @@ class _TracedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._awaited = True
         span, self._span = self._span, None
         if span is None:
-            return (yield from self._call.__await__())
+            return _checked((yield from self._call.__await__()))
         try:
-            answer = yield from self._call.__await__()
+            answer = _checked((yield from self._call.__await__()))
         except asyncio.CancelledError:
             _record_cancellation(span)
             raise

@@ -44,6 +44,7 @@ class HystrixPolicy:
         error_percent: of calls in the window, above 0 and up to 100, at which it opens. Default 50.
         request_volume: calls in the window below which it never opens. Default 20.
         window: seconds that a call counts for. Default 10.
+        failures_in_a_row: at which it opens as well, however far apart the calls are. Default None: it does not.
         sleep_window: seconds from opening to the probe. Default 5.
         max_sleep_window: the sleep window doubles up to this, in seconds, each time that a probe fails or that the
             circuit opens within a `window` of its closing. Default None: it never grows.
@@ -51,7 +52,7 @@ class HystrixPolicy:
         probation: calls after the closing of which one that fails opens it again at once. Default 0: none is.
         max_concurrent: calls in flight; more fail with MaxConcurrencyError, which counts as failure. Default 10.
         is_failure: which errors count against the circuit. Default `is_system_failure`. Others count as success:
-            the service has answered.
+            the service has answered; those for which it is None do not count at all.
 
     Raises:
         ValueError: the error percentage is out of its range.
@@ -61,12 +62,13 @@ class HystrixPolicy:
     error_percent: float = 50
     request_volume: int = 20
     window: float = 10.0
+    failures_in_a_row: int | None = None
     sleep_window: float = 5.0
     max_sleep_window: float | None = None
     probes: int = 1
     probation: int = 0
     max_concurrent: int = 10
-    is_failure: Callable[[Exception], bool] = is_system_failure
+    is_failure: Callable[[Exception], bool | None] = is_system_failure
 
     def __post_init__(self) -> None:
         if not 0 < self.error_percent <= 100:
@@ -126,6 +128,7 @@ class HystrixBreaker:
         )
         self._sleep_window = policy.sleep_window
         self._on_probation = 0
+        self._in_a_row = 0
         self._passed = 0
         self._probing = False
         self._clock = clock
@@ -211,9 +214,15 @@ class HystrixBreaker:
     def close(self) -> None:
         """Close the circuit, with no failure on its record."""
         self._counts.clear()
+        self._in_a_row = 0
         self._closed_at = self._clock()
         self._generation += 1
         self._circuit.close()
+
+    def note_failure(self) -> None:
+        """Count a failure that shows only after its call had ended, in a way that said nothing."""
+        if self._circuit.current_state != pybreaker.STATE_OPEN:
+            self._count(failed=True)
 
     def _slept(self) -> bool:
         return self._clock() >= self._opened_at + self._sleep_window
@@ -234,7 +243,7 @@ class HystrixBreaker:
             raise MaxConcurrencyError(f"breaker {self.name}: {self.policy.max_concurrent} calls are in flight already")
         return self._generation
 
-    def _is_failure(self, error: Exception) -> bool:
+    def _is_failure(self, error: Exception) -> bool | None:
         try:
             return self.policy.is_failure(error)
         except Exception:
@@ -259,11 +268,14 @@ class HystrixBreaker:
                 self._on_probation = self.policy.probation
             return
         self._counts.add(failed=failed)
+        self._in_a_row = self._in_a_row + 1 if failed else 0
         if failed and (self._on_probation or self._failing()):
             self.open()
         elif self._on_probation:
             self._on_probation -= 1
 
     def _failing(self) -> bool:
+        if self.policy.failures_in_a_row and self._in_a_row >= self.policy.failures_in_a_row:
+            return True
         calls, failures = self._counts.totals()
         return calls >= self.policy.request_volume and failures * 100 >= self.policy.error_percent * calls

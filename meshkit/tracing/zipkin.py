@@ -181,8 +181,13 @@ def _annotation(event: Event) -> bytes:
     )
 
 
-@lru_cache(maxsize=4096)
 def _tag(name: str, value: str) -> bytes:
+    # Cut before it is a key of the cache, which would hold long texts else.
+    return _cut_tag(name[:MAX_TAG_BYTES], value[:MAX_TAG_BYTES])
+
+
+@lru_cache(maxsize=4096)
+def _cut_tag(name: str, value: str) -> bytes:
     return _TAG + _sized(b"\x0a" + _text(name) + b"\x12" + _text(value))
 
 

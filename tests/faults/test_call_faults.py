@@ -6,7 +6,9 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 from book_pb2 import BookInfoParams
@@ -130,10 +132,17 @@ async def test_with_every_instance_failing_attempts_are_at_most_a_fifth_more_tha
     async with sick[0], sick[1], sick[2]:
         client = BookClient(run_dir, *STEADY, *NO_BREAKER, etcd=etcd.address)
         async with client:
-            start = ended(await client.wait_event("call"))
-            await asyncio.sleep(15)
+
+            async def reserve_spent() -> float:
+                for call in client.calls:
+                    if "retry budget spent" in call["error"]:
+                        return ended(call)
+                raise NotYetError(f"{len(client.calls)} calls")
+
+            spent = await until(reserve_spent, within=60, what="the reserve of retries is spent", every=0.25)
+            await client.wait_event("call", count=len(client.calls) + 300)
             await client.stop()
-    calls = [call for call in client.calls if began(call) > start + 4]
+    calls = [call for call in client.calls if began(call) > spent]
     attempts = sum(call["attempts"] for call in calls)
     figure(f"{attempts} attempts for {len(calls)} calls: {attempts / len(calls):.2f} a call")
     assert len(calls) > 200
@@ -219,3 +228,40 @@ async def _in_use() -> dict[str, int]:
         "channels": sum(issubclass(type(thing), grpc.aio.Channel) for thing in gc.get_objects()),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
     }
+
+
+def wrong(context: grpc.ServicerContext, number: int) -> bytes:
+    """Something else each time."""
+    statuses = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED)
+    if turn := number % 4:
+        context.abort(statuses[turn - 1], "wrong")
+    return b"\xff\xff\xff"
+
+
+async def test_one_replica_that_answers_wrongly_costs_no_call(
+    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+) -> None:
+    numbers = itertools.count()
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda _, context: wrong(context, next(numbers)))
+    other = grpc.server(ThreadPoolExecutor(2))
+    other.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("BookService", {"GetBookInfo": handler, "GetBookList": handler}),)
+    )
+    address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
+    other.start()
+    servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(2)]
+    try:
+        async with servers[0], servers[1]:
+            await etcd_client.put("/services/book/" + address, address)
+            client = BookClient(run_dir, "--calls", "0", "--interval", "20ms", etcd=etcd.address)
+            async with client:
+                await client.wait_event("instance ejected")
+                ejected = time.time()
+                await client.wait_event("call", count=len(client.calls) + 100)
+                await client.stop()
+    finally:
+        other.stop(None)
+    answers = sum(pick["instance"] == address for pick in client.events("picked") if ended(pick) < ejected)
+    figure(f"ejected after {answers} answers; {client.summary['failures']} of {client.summary['calls']} calls failed")
+    assert client.summary["failures"] == 0
+    assert "Traceback" not in client.log.read_text()

@@ -6,19 +6,30 @@ import asyncio
 import contextlib
 import time
 
+import grpc
 import structlog
 from opentelemetry.trace import Tracer
 
 from book_client.conversation import Conversation
 from book_client.tally import Tally
 from meshkit import Endpoint, MeshError, RetryError, root_span, trace_id_of
+from meshkit.errors import shortened, status_of
 
 __all__ = ["Caller"]
 
 log = structlog.stdlib.get_logger("book-client")
 
-# A refused call takes no time: without a pause, a client that calls for ever would spin while the breaker is open.
+# A refused call takes no time: without a pause, a client that calls for ever would spin while the breaker is open, or
+# while servers have no token for it.
 PAUSE_AFTER_REFUSAL = 0.1
+
+
+class _FailedCallError(MeshError):
+    """A call that failed, for its span: whatever the error's class, with its status and its text."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error) or type(error).__name__)
+        self.code = status_of(error)
 
 
 class Caller:
@@ -65,15 +76,20 @@ class Caller:
                         await self._stop.wait()
 
     async def _call(self, number: int) -> bool:
-        """Make one call; False: it was refused on this side."""
+        """Make one call; False: it was refused, on whichever side."""
         start = time.perf_counter()
-        failure: MeshError | None = None
-        with contextlib.suppress(MeshError), root_span(self._tracer, "bookCaller") as span:
+        failure: BaseException | None = None
+        with contextlib.suppress(_FailedCallError), root_span(self._tracer, "bookCaller") as span:
             try:
                 answer = await self._books(number)
-            except MeshError as error:
-                failure = error
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
+            except BaseException as error:
+                # Whatever it is, this worker goes on; unless it is itself that is cancelled.
+                if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
+                    raise
+                failure = error
+                raise _FailedCallError(error) from error
         duration = time.perf_counter() - start
         facts = {"trace_id": trace_id_of(span), "duration_ms": round(duration * 1000, 3)}
         if failure is None:
@@ -86,7 +102,10 @@ class Caller:
         else:
             tried = failure.attempts if isinstance(failure, RetryError) else ()
             instance, attempts = tried[-1].instance if tried else "none", len(tried)
-            outcome, reason = failure.code.name, str(failure)
-            log.error("call", call=number, outcome=outcome, instance=instance, attempts=attempts, **facts, error=reason)
+            code = status_of(failure)
+            reason = str(failure) if isinstance(failure, MeshError) else shortened(repr(failure))
+            log.error(
+                "call", call=number, outcome=code.name, instance=instance, attempts=attempts, **facts, error=reason
+            )
         self._tally.add(instance, duration, failed=failure is not None)
-        return failure is None or instance != "none"
+        return failure is None or (instance != "none" and code is not grpc.StatusCode.RESOURCE_EXHAUSTED)
