@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import grpc
 import pytest
 from book_client.__main__ import Settings, command, guarded
 from book_client.caller import Caller
@@ -15,7 +16,7 @@ from meshkit import Endpoint
 from meshkit.program.cli import ETCD_FLAGS, EtcdAccess
 from meshkit.tracing import tracer_provider
 from tests.support.fake_time import fake_time, now
-from tests.support.fakes import FixedEndpoints, answering
+from tests.support.fakes import FixedEndpoints, answering, failing
 
 ANSWER = Conversation("127.0.0.1:1", 1, BookInfo(book_id=1, book_name="book"), ())
 answer = answering(ANSWER)
@@ -126,3 +127,33 @@ async def test_more_workers_than_calls_make_no_call_twice() -> None:
     lines, tally = await calls(answer, workers=10, calls=3)
     assert [line["call"] for line in lines] == [1, 2, 3]
     assert tally.calls == 3
+
+
+class OddEnd(BaseException):
+    """No Exception, and not asyncio's."""
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OddEnd("odd"), asyncio.CancelledError()], ids=repr)
+def test_whatever_ends_a_call_it_is_logged_and_counted_and_its_worker_goes_on(error: BaseException) -> None:
+    @fake_time
+    async def run() -> None:
+        async def second_fails(number: int) -> Conversation:
+            if number == 2:
+                raise error
+            return ANSWER
+
+        lines, tally = await calls(second_fails, calls=3)
+        assert [line["outcome"] for line in lines] == ["ok", "UNKNOWN", "ok"]
+        assert lines[1]["error"] == repr(error)
+        assert (tally.calls, tally.failures) == (3, 1)
+
+    run()
+
+
+@fake_time
+async def test_a_call_that_a_server_refused_is_followed_by_a_pause() -> None:
+    start = now()
+    books = guarded(settings("--attempts", "1"), FixedEndpoints(a=failing(grpc.StatusCode.RESOURCE_EXHAUSTED)))
+    lines, _ = await calls(books, calls=11)
+    assert {line["outcome"] for line in lines} == {"RESOURCE_EXHAUSTED"}
+    assert now() - start == pytest.approx(1)
