@@ -84,9 +84,14 @@ def down(name: str) -> None:
     """
     with step(f"deleting the cluster {name}") as deleting:
         deleting.run("kind", "delete", "cluster", "--name", name)
-    with locked("kind-network"):
-        if docker.ask("ps", "--all", "--quiet", "--filter", "network=kind") == "":
-            docker.ask("network", "rm", "kind")
+    if _unused_network():  # else there is nothing to wait for
+        with locked("kind-network"):
+            if _unused_network():
+                docker.ask("network", "rm", "kind")
+
+
+def _unused_network() -> bool:
+    return docker.ask("ps", "--all", "--quiet", "--filter", "network=kind") == ""
 
 
 def _there(name: str) -> bool:
