@@ -57,5 +57,7 @@ def temporary_cluster(interruptions: Interruptions) -> Iterator[str]:
             if os.environ.get("KEEP"):
                 say(f"the cluster stays: export KUBECONFIG={KUBECONFIG}; `make kind-down CLUSTER={name}` takes it away")
             else:
+                # The lock of who was killed while it wrote: kind would not get past it, and nobody else writes here.
+                KUBECONFIG.with_suffix(".lock").unlink(missing_ok=True)
                 cluster.down(name)
                 KUBECONFIG.unlink(missing_ok=True)
