@@ -12,6 +12,7 @@ import structlog
 
 from meshkit.errors import EtcdError
 from meshkit.etcd.stubs import rpc, stubs
+from meshkit.files import read_small
 
 __all__ = ["EtcdLogin", "Metadata", "Token"]
 
@@ -43,9 +44,9 @@ class EtcdLogin:
             ValueError: the file is missing, cannot be read, or holds none.
         """
         try:
-            password = self.password_file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.password_file}: {getattr(error, 'strerror', None) or error}") from error
+            password = read_small(self.password_file).decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.password_file}: {error}") from error
         if not password:
             raise ValueError(f"{self.password_file}: expected a password, got an empty file")
         return password

@@ -6,7 +6,9 @@ error and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +16,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import structlog
 
 from meshkit.errors import MeshError
 from meshkit.etcd import EtcdClient, EtcdLogin
-from meshkit.program.flags import ADDRESSES, PREFIX, ZIPKIN_URL
+from meshkit.program.flags import ADDRESSES, NAME, PREFIX, ZIPKIN_URL
 from meshkit.program.logs import LOG_FORMATS, LOG_LEVELS
+from meshkit.program.text import printable, without_secrets
 from meshkit.tls.pem import PemFiles
 
 __all__ = ["ETCD_FLAGS", "EtcdAccess", "log_options", "mesh_options", "run"]
 
+log = structlog.stdlib.get_logger(__name__)
 
 Command = Callable[..., Any]
 
+# Of an error's line: a value in it may be long.
+MAX_ERROR = 500
 
 FILE = click.Path(path_type=Path)
 ETCD_FLAGS = ("etcd", "etcd_ca", "etcd_cert", "etcd_key", "etcd_user", "etcd_password_file")
@@ -40,7 +47,9 @@ class EtcdAccess:
     login: EtcdLogin | None
 
     def client(self) -> EtcdClient:
-        """Make a client."""
+        """Make a client; says so where a password goes over the network for all to read."""
+        if self.login is not None and self.tls is None:
+            log.warning("password is sent to etcd in plaintext", user=self.login.user, mend="--etcd-ca encrypts it")
         return EtcdClient(self.endpoints, tls=self.tls, login=self.login)
 
 
@@ -54,7 +63,7 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
         click.option("--etcd-ca", type=FILE, help="Authorities that sign etcd's certificate (PEM); none: plaintext."),
         click.option("--etcd-cert", type=FILE, help="Own certificate, for an etcd that asks for one (PEM)."),
         click.option("--etcd-key", type=FILE, help="Private key of --etcd-cert (PEM)."),
-        click.option("--etcd-user", help="User to log in to etcd as."),
+        click.option("--etcd-user", type=NAME, help="User to log in to etcd as."),
         click.option("--etcd-password-file", type=FILE, help="File with the password of --etcd-user."),
         click.option(
             "--etcd-prefix", type=PREFIX, default=prefix, help="Prefix of the keys that instances register under."
@@ -135,10 +144,22 @@ def run(command: click.Command, prefix: str) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except (OSError, MeshError) as error:
+        _forget_output()
         _fail(f"{command.name}: {error}", 1)
     sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(" ".join(message.split()), err=True)
+    line = printable(" ".join(without_secrets(message).split()))
+    click.echo(line if len(line) <= MAX_ERROR else f"{line[:MAX_ERROR]} ...", err=True)
     sys.exit(code)
+
+
+def _forget_output() -> None:
+    """What could not be written (a full disk) is not tried again by the interpreter at its end, with a traceback."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

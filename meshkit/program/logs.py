@@ -1,13 +1,21 @@
-"""Logging for programs: structlog, with what libraries log through the standard library in the same form."""
+"""Logging for programs: structlog, with what libraries log through the standard library in the same form.
+
+Log lines hold what others have written: a server's details, a key in etcd. Whatever it is, a line stays a line, and
+nothing in it is obeyed by a terminal (`meshkit.program.text`).
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-import sys
-from typing import Literal, get_args
+import textwrap
+from typing import Any, Literal, get_args
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from meshkit.program.output import LogOutput
+from meshkit.program.text import is_shown, printable
 
 __all__ = ["LOG_FORMATS", "LOG_LEVELS", "LogFormat", "LogLevel", "configure_logging"]
 
@@ -16,20 +24,25 @@ LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: tuple[str, ...] = get_args(LogLevel)
 
+# Its debug lines and warnings hold whole URLs, with the secrets in their queries.
+SILENCED = "urllib3"
 
-def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> None:
+
+def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> LogOutput:
     """Log to standard output, one line an event.
 
     Args:
         log_format: `logfmt` (key=value), `json` (an object a line) or `console` (aligned, coloured in a terminal).
         level: least level that is written; what lies below costs next to nothing. Default `info`.
+
+    Returns:
+        Where the lines go: for `stop_signal`, if the program is of no use without a reader.
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendering = _rendering(log_format)
     structlog.configure(
         processors=[
             *shared,
@@ -40,30 +53,57 @@ def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
+    output = LogOutput()
+    output.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                *_rendering(log_format, output),
+            ],
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [output]
     root.setLevel(least)
+    logging.getLogger(SILENCED).setLevel(logging.CRITICAL)
+    return output
 
 
-def _rendering(log_format: LogFormat) -> list[Processor]:
+def _rendering(log_format: LogFormat, output: LogOutput) -> list[Processor]:
     match log_format:
         case "json":
-            return [
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(ensure_ascii=False),
-            ]
+            return [structlog.processors.JSONRenderer(ensure_ascii=not output.unicode), _json_escaped]
         case "console":
-            return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+            # Its lines hold escape sequences of its own, so that those of others are made harmless before.
+            return [
+                _values_printable,
+                structlog.dev.ConsoleRenderer(
+                    colors=output.terminal, exception_formatter=structlog.dev.plain_traceback
+                ),
+            ]
         case "logfmt":
             first = ["timestamp", "level", "event"]
-            return [
-                structlog.processors.format_exc_info,
-                structlog.processors.LogfmtRenderer(key_order=first, bool_as_flag=False),
-            ]
+            return [structlog.processors.LogfmtRenderer(key_order=first, bool_as_flag=False), _line_printable]
+
+
+def _line_printable(_logger: WrappedLogger, _method: str, line: Any) -> str:
+    return printable(line)
+
+
+def _json_escaped(_logger: WrappedLogger, _method: str, line: Any) -> str:
+    """Escape what JSON allows in a string and a terminal obeys: C1, bidi controls and the like."""
+    if line.isprintable():
+        return str(line)
+    return "".join(each if is_shown(each) else json.dumps(each)[1:-1] for each in line)
+
+
+def _values_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Strings only: the renderer writes what else there is as `repr` does, which escapes."""
+    # Lines of others cannot pass for lines of the log when each is indented.
+    trace = event.pop("exception", None)
+    harmless: EventDict = {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
+    if trace is not None:
+        harmless["exception"] = textwrap.indent("\n".join(map(printable, trace.split("\n"))), "    ")
+    return harmless

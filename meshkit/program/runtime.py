@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Coroutine, Iterator
@@ -11,6 +12,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 import structlog
+
+from meshkit.program.output import LogOutput
 
 __all__ = ["STOP_SIGNALS", "run_async", "stop_signal"]
 
@@ -35,12 +38,16 @@ def run_async(main: Coroutine[Any, Any, Result]) -> Result:
 
 
 @contextmanager
-def stop_signal() -> Iterator[asyncio.Event]:
+def stop_signal(output: LogOutput | None = None) -> Iterator[asyncio.Event]:
     """Turn SIGINT, SIGTERM and SIGHUP into an asyncio.Event, for as long as the body runs.
 
     The first one sets the event. The second one ends the program at once, with the exit code 128 + its number, also
     where the event loop is blocked, and as process 1 of a container, to which the kernel does not apply a signal's
     default. A SIGHUP that is ignored (nohup) stays ignored.
+
+    Args:
+        output: sets the event, too, once nobody reads it any more: for a program whose log is its purpose. None: the
+            program goes on without a log.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -57,8 +64,13 @@ def stop_signal() -> Iterator[asyncio.Event]:
 
     heeded = [each for each in STOP_SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
     before = {each: signal.signal(each, received) for each in heeded}
+
+    def unread() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
     try:
-        yield stop
+        with output.calling_when_broken(unread) if output else contextlib.nullcontext():
+            yield stop
     finally:
         for each, handler in before.items():
             signal.signal(each, handler or signal.SIG_DFL)

@@ -6,16 +6,17 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
+from meshkit.files import read_small
+from meshkit.tls.certificate import certificates_in, validity
+
 __all__ = ["Pem", "PemFiles", "PemWatch"]
 
 log = structlog.stdlib.get_logger(__name__)
-
-# OpenSSL's verification codes (x509_vfy.h).
-NOT_YET_VALID, EXPIRED = 9, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,16 @@ class PemFiles:
             ValueError: one line that names the file and what is wrong with it: missing, unreadable, no PEM, a key
                 that is another certificate's, expired, not yet valid.
         """
-        ca = _read(self.ca)
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=ca.decode("ascii", errors="replace"))
-        except (ssl.SSLError, ValueError) as error:
-            raise ValueError(f"{self.ca}: expected certificates in PEM form") from error
+        ca = read_small(self.ca)
+        _check_authorities(self.ca, ca)
         if self.cert is None or self.key is None:
             return Pem(ca, None, None)
-        cert, key = _read(self.cert), _read(self.key)
-        _check_pair(self.cert, self.key, cert)
+        cert, key = read_small(self.cert), read_small(self.key)
+        _check_pair(self.cert, self.key)
+        # The ssl module reads files only: what it has checked is what was read, if that is still what they hold.
+        if (read_small(self.cert), read_small(self.key)) != (cert, key):
+            raise ValueError(f"{self.cert}, {self.key}: they changed while they were read")
+        _check_dates(self.cert, cert)
         return Pem(ca, cert, key)
 
     def signature(self) -> tuple[object, ...]:
@@ -116,13 +118,6 @@ class PemWatch:
         return True
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from error
-
-
 def _identity(path: Path) -> object:
     try:
         status = path.stat()
@@ -131,11 +126,21 @@ def _identity(path: Path) -> object:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _check_pair(cert_file: Path, key_file: Path, cert: bytes) -> None:
-    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _check_authorities(path: Path, pem: bytes) -> None:
+    try:
+        # The ssl module takes ASCII only; what else there is stands in comments.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", errors="ignore"))
+    except (ssl.SSLError, ValueError) as error:
+        raise ValueError(f"{path}: expected certificates in PEM form") from error
+    now = datetime.now(UTC)
+    if all(validity(certificate)[1] < now for certificate in certificates_in(pem)):
+        raise ValueError(f"{path}: all of its certificates have expired")
+
+
+def _check_pair(cert_file: Path, key_file: Path) -> None:
     try:
         # A passphrase would be asked for in the terminal: give a wrong one instead.
-        own.load_cert_chain(cert_file, key_file, password=lambda: "")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_file, key_file, password=lambda: "")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ValueError(f"{key_file}: the key is not that of the certificate in {cert_file}") from error
@@ -144,23 +149,17 @@ def _check_pair(cert_file: Path, key_file: Path, cert: bytes) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{cert_file}, {key_file}: {error}") from error
-    _check_dates(own, cert_file, cert)
 
 
-def _check_dates(own: ssl.SSLContext, cert_file: Path, cert: bytes) -> None:
-    """Let a peer of our own look at the certificate: the ssl module reads dates in a handshake only."""
-    peer = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    peer.check_hostname = False
-    peer.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    peer.load_verify_locations(cadata=cert.decode("ascii", errors="replace"))
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client, server = peer.wrap_bio(back, there), own.wrap_bio(there, back, server_side=True)
+def _check_dates(path: Path, pem: bytes) -> None:
+    """Of the own certificate, which comes first: peers may do without those after it."""
+    own, *_ = certificates_in(pem) or [b""]
     try:
-        for side in (client, server, client):
-            try:
-                side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-    except ssl.SSLCertVerificationError as error:
-        if error.verify_code in {NOT_YET_VALID, EXPIRED}:
-            raise ValueError(f"{cert_file}: {error.verify_message}") from error
+        since, until = validity(own)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}, got something else") from error
+    now = datetime.now(UTC)
+    if until < now:
+        raise ValueError(f"{path}: certificate has expired, on {until:%Y-%m-%d at %H:%M:%S} UTC")
+    if since > now:
+        raise ValueError(f"{path}: certificate is not yet valid, but from {since:%Y-%m-%d at %H:%M:%S} UTC on")

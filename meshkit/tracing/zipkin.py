@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 
-import requests
 from opentelemetry.exporter.zipkin.node_endpoint import NodeEndpoint
 from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -24,14 +23,16 @@ from meshkit.address import parse_address
 from meshkit.errors import CollectorUnavailableError, SpansRefusedError
 from meshkit.tracing import attributes as names
 from meshkit.tracing.b3 import is_debug
+from meshkit.tracing.collector import Collector
 from meshkit.tracing.processor import PreparingExporter
 
 __all__ = ["SpanEncoder", "zipkin_exporter"]
 
-# Seconds to connect, and to wait for the answer.
-TIMEOUT = (1.0, 2.0)
 TOO_MANY_REQUESTS = 429
+MAX_PORT = 65535
 MAX_TAG_BYTES = 256
+# Java reads Zipkin's unsigned numbers as signed ones.
+MAX_MICROSECONDS = 2**63 - 1
 
 # A field's first byte: its number and its wire type (2: length-delimited, 0: varint, 1: eight bytes).
 _TRACE_ID, _PARENT_ID, _ID = b"\x0a\x10", b"\x12\x08", b"\x1a\x08"
@@ -81,11 +82,12 @@ class SpanEncoder:
 class _ZipkinExporter(ZipkinExporter, PreparingExporter):
     """Tells a collector that is away or overloaded from one that refuses for good (raises SpansRefusedError)."""
 
-    def __init__(self, url: str, session: requests.Session, service: str) -> None:
-        super().__init__(endpoint=url, session=session)
+    def __init__(self, url: str, service: str) -> None:
+        # Its session and its timeout are not used; without one it would read a variable, and fail on what is no number.
+        super().__init__(endpoint=url, timeout=1)
         self.encoder = SpanEncoder()  # type: ignore[assignment]
-        session.headers["Content-Type"] = SpanEncoder.content_type()
         self.local_node.service_name = service
+        self._collector = Collector(url, SpanEncoder.content_type())
 
     @cached_property
     def _encode(self) -> Callable[[ReadableSpan], bytes]:
@@ -95,14 +97,18 @@ class _ZipkinExporter(ZipkinExporter, PreparingExporter):
         return self._encode(span)
 
     def send(self, prepared: Sequence[bytes]) -> SpanExportResult:
-        # Followed, Zipkin's redirect from its root to its web page would end with a 200, and the spans nowhere.
-        answer = self.session.post(self.endpoint, data=b"".join(prepared), timeout=TIMEOUT, allow_redirects=False)
-        if answer.status_code < 300:
+        status, said = self._collector.post(b"".join(prepared))
+        # A redirect is no success: from its root, Zipkin leads to its web page, where spans end nowhere.
+        if status < 300:
             return SpanExportResult.SUCCESS
-        reason = f"{self.endpoint} answered {answer.status_code} {answer.reason}".rstrip()
-        if answer.status_code >= 500 or answer.status_code == TOO_MANY_REQUESTS:
+        reason = f"{self._collector.shown} answered {status} {said}".rstrip()
+        if status >= 500 or status == TOO_MANY_REQUESTS:
             raise CollectorUnavailableError(reason)
         raise SpansRefusedError(reason)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._collector.close()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
         return self.send([self.prepare(span) for span in spans])
@@ -110,7 +116,7 @@ class _ZipkinExporter(ZipkinExporter, PreparingExporter):
 
 def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> SpanExporter:
     """The package's exporter with the encoder of meshkit; see `tracer_provider` for the parameters."""
-    exporter = _ZipkinExporter(url, requests.Session(), service)
+    exporter = _ZipkinExporter(url, service)
     node = exporter.local_node
     if address is not None:
         host, port = parse_address(address) if _has_port(address) else (address, None)
@@ -129,7 +135,9 @@ def _has_port(address: str) -> bool:
 
 def _span(span: ReadableSpan, local: bytes) -> bytes:
     context = span.context
-    assert context is not None
+    # Zipkin refuses all spans of a request for one that it cannot store.
+    if context is None or not context.is_valid:
+        raise ValueError("expected a span with ids, got none")
     start, end = span.start_time or 0, span.end_time or 0
     tags: Mapping[str, object] = span.attributes or {}
     parts = [
@@ -139,15 +147,16 @@ def _span(span: ReadableSpan, local: bytes) -> bytes:
         _ID + context.span_id.to_bytes(8, "big"),
         _KINDS[span.kind],
         _NAME + _text(span.name),
-        _TIMESTAMP + ((start + 500) // 1000).to_bytes(8, "little"),
+        _TIMESTAMP + _microseconds(start),
         # Zipkin takes 0 for unknown.
-        _DURATION + _varint(max(1, (end - start + 500) // 1000)),
+        _DURATION + _varint(min(max(1, (end - start + 500) // 1000), MAX_MICROSECONDS)),
         local,
     ]
     if span.parent is not None:
         parts.append(_PARENT_ID + span.parent.span_id.to_bytes(8, "big"))
     if span.kind is SpanKind.CLIENT and names.SERVER_ADDRESS in tags:
-        parts.append(_remote(str(tags[names.SERVER_ADDRESS]), int(str(tags.get(names.SERVER_PORT, 0)))))
+        port = tags.get(names.SERVER_PORT)
+        parts.append(_remote(str(tags[names.SERVER_ADDRESS])[:MAX_TAG_BYTES], port if isinstance(port, int) else 0))
     parts += [_annotation(event) for event in span.events]
     parts += [_tag(name, str(value)) for name, value in tags.items()]
     if span.status.status_code is StatusCode.ERROR and names.ERROR not in tags:
@@ -170,15 +179,18 @@ def _endpoint(service: str, address: str, port: int) -> bytes:
         pass  # A host name: it stands in the tags.
     else:
         parts.append((b"\x12\x04" if ip.version == 4 else b"\x1a\x10") + ip.packed)
-    if port:
+    if 0 < port <= MAX_PORT:
         parts.append(b"\x20" + _varint(port))
     return b"".join(parts)
 
 
 def _annotation(event: Event) -> bytes:
-    return _ANNOTATION + _sized(
-        b"\x09" + ((event.timestamp + 500) // 1000).to_bytes(8, "little") + b"\x12" + _text(event.name)
-    )
+    return _ANNOTATION + _sized(b"\x09" + _microseconds(event.timestamp) + b"\x12" + _text(event.name))
+
+
+def _microseconds(nanoseconds: int) -> bytes:
+    """As eight bytes; a time before 1970 or after Zipkin's last one is the first or the last that there is."""
+    return min(max(0, (nanoseconds + 500) // 1000), MAX_MICROSECONDS).to_bytes(8, "little")
 
 
 def _tag(name: str, value: str) -> bytes:

@@ -35,7 +35,6 @@ ONLY_IN = {
     "etcd3": ("meshkit.etcd",),
     "opentelemetry.exporter": ("meshkit.tracing.zipkin",),
     "pybreaker": ("meshkit.middleware.breaker",),
-    "requests": ("meshkit.tracing.zipkin",),
     "uvloop": ("meshkit.program.runtime",),
 }
 NAMES = {

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,17 @@ from meshkit import (
 from meshkit.address import parse_address
 from meshkit.client import EndpointSource
 from meshkit.program.cli import EtcdAccess, mesh_options, run
-from meshkit.program.flags import DURATION, PEM_FILE, FiniteRange
+from meshkit.program.flags import DURATION, HOST_NAME, PEM_FILE, Count, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
+from meshkit.program.output import LogOutput
 from meshkit.tls import PemWatch
 
 log = structlog.stdlib.get_logger("book-client")
+
+# The exit code where nobody reads the results any more (`book-client | head`): as if SIGPIPE had ended it.
+UNREAD = 128 + 13
+# Addresses of documentation (RFC 5737, RFC 3849): what leads to them leads to anywhere.
+ANYWHERE = ("192.0.2.1", "2001:db8::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +88,10 @@ class Settings:
     default="0s",
     help="Stop calling once etcd has been away this long; 0s: never.",
 )
-@click.option("--calls", type=click.IntRange(0), default=30, help="Calls to make; 0: until stopped.")
+@click.option("--calls", type=Count(0), default=30, help="Calls to make; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
-@click.option("--concurrency", type=click.IntRange(1, 10_000), default=1, help="Calls at a time.")
-@click.option("--attempts", type=click.IntRange(1), default=3, help="Attempts of a call, the first included.")
+@click.option("--concurrency", type=Count(1, 10_000), default=1, help="Calls at a time.")
+@click.option("--attempts", type=Count(1, 1000), default=3, help="Attempts of a call, the first included.")
 @click.option(
     "--timeout",
     type=DURATION,
@@ -111,13 +118,13 @@ class Settings:
 )
 @click.option(
     "--breaker-max-concurrent",
-    type=click.IntRange(1),
+    type=Count(1),
     default=1000,
     help="Calls in flight at most; more are refused.",
 )
 @click.option(
     "--breaker-volume",
-    type=click.IntRange(1),
+    type=Count(1),
     default=5,
     help="Least number of calls in 10s at which the breaker may open.",
 )
@@ -127,7 +134,9 @@ class Settings:
 )
 @click.option("--tls-key", type=PEM_FILE, help="Private key of --tls-cert (PEM), without a passphrase.")
 @click.option(
-    "--tls-server-name", help="Name in the servers' certificates; default: the host of each instance's address."
+    "--tls-server-name",
+    type=HOST_NAME,
+    help="Name in the servers' certificates; default: the host of each instance's address.",
 )
 def command(**flags: Any) -> int:
     """Call the book service: discovered in etcd, balanced round robin, retried, guarded by a circuit breaker, traced.
@@ -139,8 +148,9 @@ def command(**flags: Any) -> int:
     for name in ("timeout", "breaker_timeout"):
         if flags[name] <= 0:
             raise click.BadParameter("expected a duration above 0s", param_hint="--" + name.replace("_", "-"))
-    configure_logging(settings.log_format, settings.log_level)
-    return run_async(call_books(settings, _tls(settings)))
+    output = configure_logging(settings.log_format, settings.log_level)
+    code = run_async(call_books(settings, _tls(settings), output))
+    return UNREAD if output is not None and output.broken else code
 
 
 def _tls(settings: Settings) -> ClientTls | None:
@@ -155,11 +165,11 @@ def _tls(settings: Settings) -> ClientTls | None:
         raise click.UsageError(str(error)) from error
 
 
-async def call_books(settings: Settings, tls: ClientTls | None) -> int:
-    """Make the calls and say how they went; the exit code."""
+async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutput | None = None) -> int:
+    """Make the calls and say how they went, to the last reader of `output`; the exit code."""
     tally = Tally()
     try:
-        with stop_signal() as stop:
+        with stop_signal(output) as stop:
             async with (
                 open_tracer(
                     "book-client", address=_own_ip(settings.etcd.endpoints[0]), zipkin=settings.zipkin
@@ -217,15 +227,17 @@ def _log_summary(tally: Tally, log_format: LogFormat) -> None:
 
 
 def _own_ip(peer: str) -> str | None:
-    """The address that this host uses towards a peer; no packet is sent."""
-    host, port = parse_address(peer)
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port or 1, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.connect(address)
-            return str(probe.getsockname()[0])
-    except OSError:
-        return None
+    """The address that this host uses towards a peer, or towards anywhere where that is a name.
+
+    No packet is sent and no name is looked up: the event loop would wait for the answer.
+    """
+    for target in (parse_address(peer)[0], *ANYWHERE):
+        with contextlib.suppress(ValueError, OSError):
+            family = socket.AF_INET if ip_address(target).version == 4 else socket.AF_INET6
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((target, 1))
+                return str(probe.getsockname()[0])
+    return None
 
 
 def main() -> None:

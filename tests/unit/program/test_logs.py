@@ -1,20 +1,15 @@
+import json
 import logging
-from collections.abc import Iterator
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
 
-from meshkit.program.logs import LOG_LEVELS, LogLevel, configure_logging
+from meshkit.program.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
+from tests.support.log_state import logging_as_before
 
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+__all__ = ["logging_as_before"]
 
 
 @pytest.mark.parametrize("least", LOG_LEVELS)
@@ -38,3 +33,60 @@ def test_by_default_all_but_debug_is_written(capsys: pytest.CaptureFixture[str])
     log.info("picked")
     (line,) = capsys.readouterr().out.splitlines()
     assert "picked" in line
+
+
+EVIL = 'boom\n2026-01-01T00:00:00Z [info] forged\r\x1b[2J\x1b]0;owned\x07\x9bx\u202e\u2028\x7f\ud800 = "quoted"'
+
+
+@pytest.mark.parametrize("form", LOG_FORMATS)
+def test_text_of_others_stays_in_its_line_and_is_obeyed_by_no_terminal(
+    form: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(form)
+    ours, theirs = structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")
+    ours.info("picked", details=EVIL, nested={EVIL: [EVIL]}, error=ValueError(EVIL))
+    ours.info(EVIL)
+    theirs.warning("theirs: %s", EVIL)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines.pop() == ""
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    if form == "json":
+        assert json.loads(lines[0])["details"] == EVIL
+        assert json.loads(lines[1])["event"] == EVIL
+
+
+@pytest.mark.parametrize("form", LOG_FORMATS)
+def test_so_does_the_text_of_an_exception(form: LogFormat, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(form)
+    try:
+        int(EVIL)
+    except ValueError:
+        structlog.stdlib.get_logger("ours").exception("failed")
+    first, *rest = capsys.readouterr().out.rstrip("\n").split("\n")
+    assert "failed" in first
+    assert all(line.isprintable() for line in (first, *rest))
+    # A traceback has lines of its own on the console only, where none of them begins as a line of the log does.
+    assert bool(rest) == (form == "console")
+    assert all(line.startswith("    ") for line in rest)
+
+
+@pytest.mark.parametrize("form", LOG_FORMATS)
+def test_a_terminal_that_knows_ascii_only_is_told_all_the_same(
+    form: LogFormat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "log").open("w", encoding="ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        configure_logging(form)
+        structlog.stdlib.get_logger("ours").info("picked", book="Go入门 \U0001f4d6 é")
+    line = (tmp_path / "log").read_text(encoding="ascii")
+    assert r"Go\u5165\u95e8" in line
+    if form == "json":
+        assert json.loads(line)["book"] == "Go入门 \U0001f4d6 é"
+
+
+def test_a_library_whose_lines_hold_whole_urls_is_not_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("logfmt", "debug")
+    logging.getLogger("urllib3.connectionpool").debug('"POST /api/v2/spans?api_key=K3Y HTTP/1.1" 202 0')
+    logging.getLogger("urllib3.connectionpool").warning("Retrying: /api/v2/spans?api_key=K3Y")
+    assert capsys.readouterr().out == ""

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import requests
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from structlog.testing import capture_logs
 
 from meshkit.backoff import Backoff
 from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
+from meshkit.tracing.collector import Collector as HttpCollector
 
 NO_WAIT = Backoff(base=0.0, cap=0.0)
 
@@ -30,21 +30,6 @@ class Collector(SpanExporter):
             self.taken += [span.name for span in spans]
             self.batches.append(len(spans))
         return result
-
-
-class Answering(requests.adapters.BaseAdapter):
-    """What is sent never leaves the process, and gets this answer."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__()
-        self.answer = requests.Response()
-        self.answer.status_code, self.answer.reason = status, reason
-
-    def send(self, *_: Any, **__: Any) -> requests.Response:
-        return self.answer
-
-    def close(self) -> None:
-        pass
 
 
 def traced(processor: ResendingSpanProcessor, count: int) -> None:
@@ -160,10 +145,12 @@ def test_the_warning_says_why_the_spans_were_not_taken(behaviour: Callable[[], S
 
 
 @pytest.mark.parametrize("status", [302, 404, 503])
-def test_the_warning_says_what_zipkin_answered_so_that_a_wrong_url_is_seen(status: int) -> None:
+def test_the_warning_says_what_zipkin_answered_so_that_a_wrong_url_is_seen(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = "http://127.0.0.1:9411/api/v2/span"
-    exporter: Any = zipkin_exporter("test", url)
-    exporter.session.mount("http://", Answering(status, "No"))
+    monkeypatch.setattr(HttpCollector, "post", lambda *_: (status, "No"))
+    exporter = zipkin_exporter("test", f"{url}?api_key=K3Y")
     with capture_logs() as logs:
         processor = ResendingSpanProcessor(exporter, backoff=NO_WAIT, give_up=0.0)
         traced(processor, 1)

@@ -142,3 +142,36 @@ def test_whatever_a_span_holds_protobufs_decoder_reads_it_back(  # noqa: PLR0917
 
 def cut(text: str) -> str:
     return text.encode(errors="replace")[:256].decode(errors="ignore")
+
+
+# What no span should hold; Zipkin refuses a whole request for one that it cannot read or store.
+ODD: dict[str, dict[str, Any]] = {
+    "a port that is none": {"attributes": {"server.address": "10.0.0.9", "server.port": 70000}},
+    "a negative port": {"attributes": {"server.address": "10.0.0.9", "server.port": -1}},
+    "a port that is no number": {"attributes": {"server.address": "10.0.0.9", "server.port": "http"}},
+    "ports": {"attributes": {"server.address": "10.0.0.9", "server.port": [1, 2]}},
+    "half a surrogate": {"attributes": {"\ud800": "\ud800"}},
+    "attributes of any type": {"attributes": {"a": None, "b": {"c": [object()]}, "d": b"\xff", "e": 2**70}},
+    "a start before 1970": {"start_time": -1_000_000_000},
+    "a start that no clock knows": {"start_time": 2**80},
+    "an event before 1970": {"event": -1},
+}
+
+
+def odd(kind: str) -> Any:
+    options = dict(ODD[kind])
+    event = options.pop("event", None)
+    span: Any = light_tracer.start_span("odd \ud800", kind=SpanKind.CLIENT, **{"start_time": 1_000, **options})
+    if event is not None:
+        span.add_event("event", timestamp=event)
+    span.end(end_time=2_000_000)
+    return span
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_span_is_one_that_zipkin_takes(kind: str) -> None:
+    (read,) = encoded(odd(kind))
+    assert 0 <= read.remote_endpoint.port <= 65535
+    assert 0 <= read.timestamp < 2**63
+    assert 0 < read.duration < 2**63
+    assert all(0 <= annotation.timestamp < 2**63 for annotation in read.annotations)
