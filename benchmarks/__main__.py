@@ -22,12 +22,13 @@ from google import protobuf
 from rich.console import Console
 
 from benchmarks.calls import compare, endure
-from benchmarks.contenders import BENCH_PYTHON, PATHS
+from benchmarks.contenders import BENCH_PYTHON
 from benchmarks.growth import growth
 from benchmarks.idle import idle
 from benchmarks.micro import micro
 from benchmarks.report import markdown, show
 from localmesh.components import ROOT
+from localmesh.load_client import PATHS
 from localmesh.process import child_environment
 
 RUN_DIR = ROOT / ".run/bench"

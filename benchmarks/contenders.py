@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from benchmarks.load import resident_mb
-from localmesh.components import ROOT, TOOLS, BookServer, Etcd, Zipkin
-from localmesh.http import request_json
+from localmesh.components import FAST, TOOLS, BookServer, Etcd, Zipkin
+from localmesh.load_client import PATHS, LoadClient
+from localmesh.measure import cpu_seconds, resident_mb
 from localmesh.ports import free_port
-from localmesh.process import NotYetError, Process, child_environment
+from localmesh.process import NotYetError, Process
 from localmesh.waiting import until
 
 __all__ = [
@@ -30,14 +28,10 @@ __all__ = [
     "Contender",
     "Contenders",
     "Ending",
-    "LoadClient",
-    "cpu_seconds",
     "quiet",
-    "zipkin_counts",
 ]
 
 BENCH_PYTHON = TOOLS / "bench-env/bin/python"
-PATHS = os.pathsep.join(str(ROOT / folder) for folder in (".", "proto", "services/book-server"))
 # The contenders, and the titles that tables and plot show.
 BARE, BARE_UVLOOP = "bare", "bare-uvloop"
 USUAL, USUAL_ROOT = "usual", "usual-root"
@@ -50,7 +44,6 @@ TITLES = {
     UNTRACED: "bookmesh, untraced",
     TRACED: "bookmesh, traced",
 }
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,62 +59,6 @@ class Ending:
     def as_json(self) -> dict[str, Any]:
         """For the results' file."""
         return asdict(self) | {"lost": self.made - self.taken - (self.dropped or 0)}
-
-
-class LoadClient:
-    """A load client's process, and the way to command it (see benchmarks.load)."""
-
-    def __init__(self, python: str | Path, module: str, *arguments: str) -> None:
-        self._command = [str(python), "-m", f"benchmarks.{module}", *arguments]
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def __aenter__(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=child_environment() | {"PYTHONPATH": PATHS},
-            cwd=ROOT,
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """End its standard input, and with it the client."""
-        process = self._running
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(15):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-    @property
-    def _running(self) -> asyncio.subprocess.Process:
-        if self._process is None:
-            raise RuntimeError("not entered")
-        return self._process
-
-    @property
-    def pid(self) -> int:
-        return self._running.pid
-
-    async def command(self, **command: Any) -> dict[str, Any]:
-        """Have it do something; its answer."""
-        process = self._running
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(command).encode() + b"\n")
-        await process.stdin.drain()
-        while line := await process.stdout.readline():
-            # What is not an answer is the mesh's log.
-            if (answer := json.loads(line)) and "event" not in answer:
-                return dict(answer)
-        raise RuntimeError(f"{' '.join(self._command)} ended with status {await process.wait()}")
 
 
 class Contender:
@@ -171,7 +108,7 @@ class Contender:
             if isinstance(server, BookServer):
                 spans = server.events("spans")[-1]
                 made, dropped = made + spans["ended"], dropped + spans["dropped"]
-        counts = await zipkin_counts(self.zipkin)
+        counts = await self.zipkin.counts()
         return Ending(self.title, made, dropped, counts["taken"], counts["dropped"])
 
     async def rest(self) -> None:
@@ -215,14 +152,16 @@ class Contenders:
     async def _make_bare(self, key: str, stack: AsyncExitStack, run_dir: Path, loop: str) -> Contender:
         servers = await self._static_servers(stack, run_dir, sys.executable, "bare", loop)
         addresses = ",".join(server.command[-2] for server in servers)
-        client = await stack.enter_async_context(LoadClient(sys.executable, "bare", "client", addresses, loop))
+        client = await stack.enter_async_context(
+            LoadClient(sys.executable, "benchmarks.bare", "client", addresses, loop)
+        )
         return Contender(key, client, servers)
 
     async def _make_usual(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: Zipkin) -> Contender:
         servers = await self._static_servers(stack, run_dir, BENCH_PYTHON, "usual", zipkin.collector)
         addresses = ",".join(server.command[-2] for server in servers)
         role = "client" if key == USUAL else "client-with-root"
-        client = LoadClient(BENCH_PYTHON, "usual", role, addresses, zipkin.collector)
+        client = LoadClient(BENCH_PYTHON, "benchmarks.usual", role, addresses, zipkin.collector)
         return Contender(key, await stack.enter_async_context(client), servers, zipkin)
 
     async def _make_ours(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: Zipkin | None) -> Contender:
@@ -232,7 +171,7 @@ class Contenders:
         for server in servers:
             await server.start_ready()
             stack.push_async_exit(server)
-        client = LoadClient(sys.executable, "ours", etcd.address, collector)
+        client = LoadClient(sys.executable, "benchmarks.ours", etcd.address, collector)
         return Contender(key, await stack.enter_async_context(client), servers, zipkin)
 
     async def _static_servers(
@@ -252,19 +191,6 @@ class Contenders:
             stack.push_async_exit(server)
             servers.append(server)
         return servers
-
-
-async def zipkin_counts(zipkin: Zipkin) -> dict[str, int]:
-    """What Zipkin's collector says of itself: spans taken and spans dropped."""
-    metrics = await request_json(f"{zipkin.url}/metrics")
-    taken, dropped = "counter.zipkin_collector.spans.http", "counter.zipkin_collector.spans_dropped.http"
-    return {"taken": int(metrics.get(taken, 0)), "dropped": int(metrics.get(dropped, 0))}
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used (Linux), to within 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def quiet(pids: Sequence[int], *, within: float = 10.0) -> None:

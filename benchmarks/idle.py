@@ -13,9 +13,8 @@ from typing import Any
 
 import grpc
 
-from benchmarks.contenders import cpu_seconds
-from benchmarks.load import resident_mb
 from localmesh.components import BookServer, Etcd, Zipkin
+from localmesh.measure import cpu_seconds, resident_mb
 
 __all__ = ["idle"]
 

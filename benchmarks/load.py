@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import sys
 import time
 from array import array
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
-__all__ = ["Call", "Spans", "make_calls", "percentile", "resident_mb", "serve_commands"]
+from localmesh.measure import percentile, resident_mb
+
+__all__ = ["Call", "Spans", "make_calls", "serve_commands"]
 
 Call = Callable[[int], Awaitable[object]]
 
@@ -76,19 +76,6 @@ async def _loop(call: Call, in_flight: int, seconds: float) -> array[float]:
         for _ in range(in_flight):
             workers.create_task(one_after_the_other())
     return latencies
-
-
-def percentile(ranked: list[float], percent: float) -> float:
-    """The nearest rank's value of an ascending list."""
-    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
-
-
-def resident_mb(pid: int | str = "self") -> float:
-    """Resident memory of a process, in MB (Linux)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise OSError(f"no VmRSS of process {pid}")
 
 
 async def serve_commands(call: Call, spans: Spans | None = None) -> None:

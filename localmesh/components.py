@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
 
-from localmesh.http import UnreachableError, request
+from localmesh.http import UnreachableError, request, request_json
+from localmesh.lines import entry_in
 from localmesh.ports import free_port
 from localmesh.process import NotYetError, Process
 from localmesh.waiting import until
 
-__all__ = ["BookClient", "BookServer", "Etcd", "EtcdCluster", "Program", "Zipkin"]
+__all__ = ["FAST", "BookClient", "BookServer", "Etcd", "EtcdCluster", "Program", "Zipkin"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
@@ -21,6 +22,8 @@ LOOPBACK = "127.0.0.1"
 ETCD_WITHIN = 30.0
 ZIPKIN_WITHIN = 120.0
 PROGRAM_WITHIN = 30.0
+# A book-server that loses no time, neither over answers nor over leaving; a flag that follows wins.
+FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 # The log is read here, whatever the environment says of it.
 READABLE = ("--log-format", "json", "--log-level", "info")
 
@@ -166,6 +169,12 @@ class Zipkin:
 
         return await until(probe, within=within, what=f"{spans} spans of trace {trace_id}")
 
+    async def counts(self) -> dict[str, int]:
+        """What its collector says of itself: spans `taken` and spans `dropped`."""
+        metrics = await request_json(f"{self.url}/metrics")
+        counters = {"taken": "spans.http", "dropped": "spans_dropped.http"}
+        return {name: int(metrics.get(f"counter.zipkin_collector.{key}", 0)) for name, key in counters.items()}
+
     def page(self, trace_id: str) -> str:
         """The address of a trace in Zipkin's web page."""
         return f"{self.url}/zipkin/traces/{trace_id}"
@@ -185,7 +194,7 @@ class Program(Process):
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """What the running (or last) process has logged so far; only that event, if given."""
-        found = [entry for line in self.output().splitlines() if (entry := _entry(line))]
+        found = [entry for line in self.output().splitlines() if (entry := entry_in(line))]
         return [entry for entry in found if event is None or entry["event"] == event]
 
     async def wait_event(self, event: str, *, within: float = 20.0, count: int = 1) -> dict[str, Any]:
@@ -207,7 +216,7 @@ class Program(Process):
             # A line without its end is still being written.
             lines = self.output().split("\n")[:-1]
             for line in lines[seen:]:
-                if entry := _entry(line):
+                if entry := entry_in(line):
                     yield entry
             seen = len(lines)
             if ended:
@@ -292,16 +301,6 @@ class BookClient(Program):
 
 def _script(name: str) -> Path:
     return Path(sys.executable).with_name(name)
-
-
-def _entry(line: str) -> dict[str, Any] | None:
-    if not line.startswith("{"):
-        return None
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return entry if "event" in entry else None
 
 
 def _answers(url: str) -> Callable[[], Awaitable[None]]:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.lines import logged_at
+from localmesh.measure import percentile
 from localmesh.relay import Relay
 from localmesh.sick import SickServer
 from localmesh.soak.faults import STANDING, Fault, plan
@@ -241,7 +243,7 @@ class Soak:
             "calls": f"{ledger.calls}, {len(ledger.lost)} lost from the ledger",
             "failed": f"{len(ledger.failed)} (allowed: 0, two replicas were whole at any time)",
             "retried": f"{ledger.retried}",
-            "latency": ", ".join(f"p{p} {_percentile(ledger.milliseconds, p):.0f} ms" for p in (50, 99, 100)),
+            "latency": ", ".join(f"p{p} {percentile(ledger.milliseconds, p):.0f} ms" for p in (50, 99, 100)),
             **{f"memory {name}": _megabytes(samples) for name, samples in self._memory.items()},
             "spans dropped": f"{dropped[-1] if dropped else 0} by the client, while Zipkin was away",
             "from": _clock(self._client.calls[0]) + " to " + _clock(self._client.calls[-1]),
@@ -287,9 +289,5 @@ def _megabytes(samples: Sequence[int]) -> str:
     return ", ".join(f"{median(part) / 2**20:.1f}" for part in parts if part) + " MB (quarters of the run)"
 
 
-def _percentile(ordered: Sequence[float], percent: float) -> float:
-    return ordered[max(0, -(-len(ordered) * int(percent) // 100) - 1)] if ordered else 0.0
-
-
 def _clock(entry: dict[str, Any]) -> str:
-    return datetime.fromisoformat(entry["timestamp"]).strftime("%H:%M:%S UTC")
+    return datetime.fromtimestamp(logged_at(entry), UTC).strftime("%H:%M:%S UTC")

@@ -1,23 +1,22 @@
 """Replicas and clients for the fault tests, and what their logs say."""
 
-import math
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from localmesh.components import BookClient, BookServer
+from localmesh.components import FAST, BookClient, BookServer
+from localmesh.lines import logged_at
 from localmesh.waiting import NotYetError, until
 
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s", "--lease-ttl", "5")
+SHORT_LEASE = (*FAST, "--lease-ttl", "5")
 
 
 class SickServer(BookServer):
     """A replica that is Ready and answers UNAVAILABLE to a share of its calls; well at first."""
 
     def __init__(self, run_dir: Path, *, etcd: str) -> None:
-        super().__init__(run_dir, *FAST, etcd=etcd)
+        super().__init__(run_dir, *SHORT_LEASE, etcd=etcd)
         self._share = run_dir / f"{self.name}.share"
         self._env = {"SICK_SHARE": str(self._share)}
         self.command[:1] = [sys.executable, str(Path(__file__).with_name("sick_server.py"))]
@@ -30,18 +29,8 @@ class SickServer(BookServer):
         fresh.rename(self._share)
 
 
-def ended(entry: dict[str, Any]) -> float:
-    """When a log line was written, in seconds since the epoch."""
-    return datetime.fromisoformat(entry["timestamp"]).timestamp()
-
-
 def began(call: dict[str, Any]) -> float:
-    return ended(call) - float(call["duration_ms"]) / 1000
-
-
-def percentile(values: Iterable[float], percent: float) -> float:
-    ordered: list[float] = sorted(values)
-    return ordered[math.ceil(len(ordered) * percent / 100) - 1]
+    return logged_at(call) - float(call["duration_ms"]) / 1000
 
 
 def share_of(instance: str, picks: Sequence[dict[str, Any]]) -> float:
@@ -54,7 +43,7 @@ async def wait_ok(client: BookClient, since: float, *, within: float = 20) -> di
     async def probe() -> dict[str, Any]:
         calls = client.calls
         for call in calls:
-            if call["outcome"] == "ok" and ended(call) > since:
+            if call["outcome"] == "ok" and logged_at(call) > since:
                 return call
         raise NotYetError(f"{len(calls)} calls, the last one: {calls[-1:]}")
 

@@ -1,14 +1,11 @@
 """What is seen from outside: keys in etcd, a program's processor time, etcd's own counters."""
 
 import asyncio
-import os
 import re
 import time
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from localmesh.components import BookClient, Etcd
+from localmesh.components import FAST, BookClient, Etcd
 from localmesh.http import request
 from localmesh.waiting import NotYetError, until
 from meshkit.errors import EtcdError
@@ -16,13 +13,7 @@ from meshkit.etcd import EtcdClient, KeyValue
 
 PREFIX = "/services/book/"
 TTL = 5
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0")
 SERVER = (*FAST, "--lease-ttl", str(TTL), "--drain", "500ms")
-
-
-def at(entry: dict[str, Any]) -> float:
-    """When a log line was written, as time.time() counts."""
-    return datetime.fromisoformat(entry["timestamp"]).timestamp()
 
 
 async def items(etcd: EtcdClient) -> dict[str, KeyValue]:
@@ -67,12 +58,6 @@ async def wait_calls(client: BookClient, more: int, *, within: float = 20) -> No
 
 def failures(client: BookClient) -> list[dict[str, Any]]:
     return [call for call in client.calls if call["outcome"] != "ok"]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def list_calls(etcd: Etcd) -> int:

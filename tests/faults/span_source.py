@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.load import resident_mb
+from localmesh.measure import resident_mb
 from meshkit.tracing import ResendingSpanProcessor, tracer_provider, zipkin_exporter
 
 

@@ -15,10 +15,12 @@ from book_pb2 import BookInfoParams
 from book_pb2_grpc import BookServiceStub
 
 from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.lines import logged_at
+from localmesh.measure import percentile
 from localmesh.waiting import NotYetError, until
 from meshkit import Endpoint, Endpointer, EtcdClient, Instancer, Retry, RoundRobin, channel_factory
 from meshkit.deadline import remaining
-from tests.faults.replicas import FAST, SickServer, began, ended, percentile, share_of, wait_ok
+from tests.faults.replicas import SHORT_LEASE, SickServer, began, share_of, wait_ok
 
 Figure = Callable[[str], None]
 STEADY = ("--calls", "0", "--concurrency", "4", "--interval", "15ms")
@@ -29,14 +31,14 @@ NO_BREAKER = ("--breaker-volume", "1000000")
 async def test_a_hung_instance_fails_no_call_and_once_known_costs_none_more_than_250_ms(
     run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
-    servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(3)]
+    servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(3)]
     async with servers[0], servers[1], servers[2]:
         client = BookClient(run_dir, *STEADY, *NO_BREAKER, "--timeout", "500ms", etcd=etcd.address)
         async with client:
             await client.wait_event("call", count=100)
             servers[0].freeze()
             frozen = time.time()
-            known = ended(await client.wait_event("instance ejected"))
+            known = logged_at(await client.wait_event("instance ejected"))
             await asyncio.sleep(10)
             await client.stop()
         servers[0].thaw()
@@ -54,7 +56,7 @@ async def test_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10
     run_dir: Path, etcd: Etcd, figure: Figure
 ) -> None:
     sick = SickServer(run_dir, etcd=etcd.address)
-    servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(2)]
+    servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(2)]
     async with servers[0], servers[1], sick:
         client = BookClient(run_dir, *STEADY, *NO_BREAKER, "--concurrency", "6", etcd=etcd.address)
         async with client:
@@ -66,7 +68,7 @@ async def test_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10
             well = time.time()
 
             async def back() -> None:
-                last_second = [pick for pick in client.events("picked") if ended(pick) > time.time() - 1]
+                last_second = [pick for pick in client.events("picked") if logged_at(pick) > time.time() - 1]
                 if (share := share_of(sick.address, last_second)) < 0.3:
                     raise NotYetError(f"a share of {share:.1%}")
 
@@ -74,7 +76,7 @@ async def test_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10
             returned = time.time()
             await client.stop()
     picks = client.events("picked")
-    while_ill = [pick for pick in picks if fell_ill + 5 < ended(pick) < well]
+    while_ill = [pick for pick in picks if fell_ill + 5 < logged_at(pick) < well]
     calls, ill = len(while_ill), share_of(sick.address, while_ill)
     figure(f"share {ill:.1%} of {calls} attempts from 5 s on; back {returned - well:.1f} s after its recovery")
     assert ill <= 0.02
@@ -106,20 +108,20 @@ async def test_with_every_instance_sick_calls_go_out_and_the_breaker_opens_probe
             await guarded.wait_event("call", count=last + 20)
             await asyncio.gather(bare.stop(), guarded.stop())
 
-    out = Counter(pick["instance"] for pick in bare.events("picked") if all_ejected < ended(pick) < well)
+    out = Counter(pick["instance"] for pick in bare.events("picked") if all_ejected < logged_at(pick) < well)
     assert all(out[server.address] > 20 for server in sick), out
     refused = [call for call in guarded.calls if "is open" in call.get("error", "")]
     opened = began(refused[0])
     # What went out between opening and closing: the probes, one a sleep window.
-    probes = [call for call in guarded.calls if call not in refused and opened < began(call) < ended(first_guarded)]
-    gaps = [ended(second) - ended(first) for first, second in itertools.pairwise(probes)]
+    probes = [call for call in guarded.calls if call not in refused and opened < began(call) < logged_at(first_guarded)]
+    gaps = [logged_at(second) - logged_at(first) for first, second in itertools.pairwise(probes)]
     assert probes
     assert all(gap > 0.9 for gap in gaps), gaps
     assert all(call["outcome"] == "ok" for call in guarded.calls[last:])
     figure(
         f"{out.total()} attempts went out in 6 s with all three ejected; {len(refused)} calls refused, {len(probes)}"
-        f" probes at least {min(gaps, default=0):.1f} s apart; good again after {ended(first_bare) - well:.2f} s,"
-        f" with the breaker {ended(first_guarded) - well:.2f} s"
+        f" probes at least {min(gaps, default=0):.1f} s apart; good again after {logged_at(first_bare) - well:.2f} s,"
+        f" with the breaker {logged_at(first_guarded) - well:.2f} s"
     )
 
 
@@ -136,7 +138,7 @@ async def test_with_every_instance_failing_attempts_are_at_most_a_fifth_more_tha
             async def reserve_spent() -> float:
                 for call in client.calls:
                     if "retry budget spent" in call["error"]:
-                        return ended(call)
+                        return logged_at(call)
                 raise NotYetError(f"{len(client.calls)} calls")
 
             spent = await until(reserve_spent, within=60, what="the reserve of retries is spent", every=0.25)
@@ -164,7 +166,7 @@ async def test_a_set_that_changes_100_times_a_second_fails_no_call_and_leaves_no
     run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     prefix = "/services/churn/"
-    servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(4)]
+    servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(4)]
     async with servers[0], servers[1], servers[2], servers[3]:
         steady, changing = servers[0].address, [server.address for server in servers[1:]]
         leases: dict[str, int] = {}
@@ -249,7 +251,7 @@ async def test_one_replica_that_answers_wrongly_costs_no_call(
     )
     address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
     other.start()
-    servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(2)]
+    servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(2)]
     try:
         async with servers[0], servers[1]:
             await etcd_client.put("/services/book/" + address, address)
@@ -261,7 +263,7 @@ async def test_one_replica_that_answers_wrongly_costs_no_call(
                 await client.stop()
     finally:
         other.stop(None)
-    answers = sum(pick["instance"] == address for pick in client.events("picked") if ended(pick) < ejected)
+    answers = sum(pick["instance"] == address for pick in client.events("picked") if logged_at(pick) < ejected)
     figure(f"ejected after {answers} answers; {client.summary['failures']} of {client.summary['calls']} calls failed")
     assert client.summary["failures"] == 0
     assert "Traceback" not in client.log.read_text()

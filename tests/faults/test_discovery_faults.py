@@ -12,6 +12,8 @@ import pytest
 
 from localmesh.components import BookClient, BookServer, Etcd, EtcdCluster
 from localmesh.http import request_json
+from localmesh.lines import logged_at
+from localmesh.measure import cpu_seconds
 from localmesh.waiting import NotYetError, until
 from meshkit import Instancer
 from meshkit.errors import EtcdError
@@ -20,8 +22,6 @@ from tests.faults.sampling import (
     PREFIX,
     SERVER,
     TTL,
-    at,
-    cpu_seconds,
     failures,
     items,
     list_calls,
@@ -228,13 +228,13 @@ async def test_60_s_without_etcd_fail_no_call_unless_the_instances_are_to_be_inv
         stale = await client.wait_event("instances may be stale")
         heard = await invalidating.wait_event("instances may be stale")
         emptied = await invalidating.wait_event("instances invalidated")
-        after = at(emptied) - at(heard)
+        after = logged_at(emptied) - logged_at(heard)
         assert 4.5 <= after <= 5.5
         assert "UNAVAILABLE" in emptied["reason"]
         refused = await invalidating.wait_event("call", count=len(invalidating.calls) + 5)
         assert refused["outcome"] == "UNAVAILABLE"
         before = len(client.calls)
-        await asyncio.sleep(60 - (time.time() - at(stale)))
+        await asyncio.sleep(60 - (time.time() - logged_at(stale)))
         during = len(client.calls) - before
         assert during > 200
         assert failures(client) == []

@@ -23,7 +23,7 @@ from localmesh.components import BookServer, Etcd
 from localmesh.waiting import NotYetError, until
 from meshkit import EtcdClient, Instancer
 from meshkit.address import parse_address
-from tests.faults.replicas import FAST
+from tests.faults.replicas import SHORT_LEASE
 from tests.faults.sampling import PREFIX
 from tests.support.unary import Unary
 
@@ -77,7 +77,7 @@ async def test_a_good_call_takes_under_100_ms_beside_1000_idle_connections_and_5
             writer.write(bytes((byte,)))
             await asyncio.sleep(0.1)
 
-    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
+    async with BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) as server:
         alone = median(await good_calls(server.address))
         async with connections(server.port, IDLE) as idle, connections(server.port, LORISES) as lorises:
             for writer in idle[: IDLE // 2]:
@@ -127,7 +127,7 @@ HEADERS = st.dictionaries(
 
 
 async def test_no_message_and_no_header_crashes_or_hangs_the_server(run_dir: Path, etcd: Etcd, figure: Figure) -> None:
-    async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
+    async with BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) as server:
         sent: list[tuple[str, bytes, dict[str, str]]] = []
 
         @settings(max_examples=1500, database=None, deadline=None, suppress_health_check=list(HealthCheck))

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.lines import logged_at
 from meshkit import Instancer, Registrar
 from meshkit.etcd import EtcdClient
 from tests.faults.sampling import (
     PREFIX,
     SERVER,
     TTL,
-    at,
     failures,
     items,
     last_missing,
@@ -111,7 +111,7 @@ async def test_a_killed_servers_key_ends_with_its_lease_and_calls_go_to_the_othe
         total, failed = len(client.calls), len(failures(client))
         retried = sum(call["attempts"] > 1 for call in client.calls)
         after_kill = [
-            pick for pick in client.events("picked") if pick["instance"] == victim.address and at(pick) > killed
+            pick for pick in client.events("picked") if pick["instance"] == victim.address and logged_at(pick) > killed
         ]
         figure(
             f"key gone after {gone:.2f} s; {failed} of {total} calls failed, {retried} were retried elsewhere,"

@@ -14,9 +14,10 @@ from book_pb2_grpc import BookServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.lines import logged_at
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
-from tests.faults.replicas import FAST, ended
+from tests.faults.replicas import SHORT_LEASE
 from tests.support.unary import Unary
 
 Figure = Callable[[str], None]
@@ -83,7 +84,7 @@ async def test_calls_go_over_mutual_tls_and_probes_go_to_the_plaintext_health_po
 ) -> None:
     server_files, client_files = both_files
     health = f"127.0.0.1:{free_port()}"
-    flags = (*FAST, *server_files.server_flags(), "--health-listen", health)
+    flags = (*SHORT_LEASE, *server_files.server_flags(), "--health-listen", health)
     async with BookServer(run_dir, *flags, etcd=etcd.address):
         client = BookClient(run_dir, "--calls", "200", *client_files.client_flags(), etcd=etcd.address)
         client.spawn()
@@ -148,7 +149,7 @@ async def test_a_peer_with_the_wrong_certificate_is_refused_and_the_error_says_s
     run_dir: Path, etcd: Etcd, ca: trustme.CA, other_ca: trustme.CA, case: str
 ) -> None:
     (server_flags, client_flags), said_to_the_client, logged_by_the_server = _refusals(run_dir, ca, other_ca, case)
-    async with BookServer(run_dir, *FAST, *server_flags, etcd=etcd.address) as server:
+    async with BookServer(run_dir, *SHORT_LEASE, *server_flags, etcd=etcd.address) as server:
         start = time.monotonic()
         client = BookClient(run_dir, "--calls", "1", "--timeout", "5s", *client_flags, etcd=etcd.address)
         client.spawn()
@@ -169,7 +170,7 @@ async def test_a_certificate_that_expires_meanwhile_is_refused_at_the_next_conne
     run_dir: Path, etcd: Etcd, ca: trustme.CA, whose: str, figure: Figure
 ) -> None:
     files = Files(run_dir / "server", ca, ca.issue_cert(NAME))
-    async with BookServer(run_dir, *FAST, *files.server_flags(), etcd=etcd.address) as server:
+    async with BookServer(run_dir, *SHORT_LEASE, *files.server_flags(), etcd=etcd.address) as server:
         end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
         client_leaf = ca.issue_cert("book-client", not_after=end if whose == "the client's" else None)
         if whose == "the server's":
@@ -243,14 +244,14 @@ async def test_certificates_that_change_are_taken_up_on_both_sides_without_a_fai
         async def probe() -> None:
             async with client_files.channel(server) as channel:
                 await BookServiceStub(channel).GetBookInfo(BookInfoParams(book_id=1), timeout=5)
-            times = [ended(event) for event in server.events("certificates read again")]
+            times = [logged_at(event) for event in server.events("certificates read again")]
             if not times or times[-1] < changed:
                 raise NotYetError(f"read {len(times)} times, the last one before the change")
 
         await until(probe, within=10, what="the server's new files taken up", every=0.2)
 
     new_ca = trustme.CA(organization_name="ours, next year's")
-    server = BookServer(run_dir, *FAST, *server_files.server_flags(), etcd=etcd.address)
+    server = BookServer(run_dir, *SHORT_LEASE, *server_files.server_flags(), etcd=etcd.address)
     client = BookClient(run_dir, "--calls", "0", "--interval", "5ms", *client_files.client_flags(), etcd=etcd.address)
     async with server, client:
         await client.wait_event("call", count=20)
@@ -267,7 +268,7 @@ async def test_certificates_that_change_are_taken_up_on_both_sides_without_a_fai
         for files in (server_files, client_files):
             new_ca.cert_pem.write_to_path(files.ca)
         await taken_by_server()
-        taken = ended(await client.wait_event("certificates read again", count=3))
+        taken = logged_at(await client.wait_event("certificates read again", count=3))
         await client.wait_event("call", count=len(client.calls) + 200)
         # Who still shows the old certificates is refused.
         old = Files(run_dir / "old", new_ca, ca.issue_cert("book-client"))
@@ -291,7 +292,7 @@ async def test_an_expired_certificate_that_comes_by_a_change_is_not_taken(
     run_dir: Path, etcd: Etcd, ca: trustme.CA, both_files: tuple[Files, Files]
 ) -> None:
     server_files, client_files = both_files
-    server = BookServer(run_dir, *FAST, *server_files.server_flags(), etcd=etcd.address)
+    server = BookServer(run_dir, *SHORT_LEASE, *server_files.server_flags(), etcd=etcd.address)
     async with server:
         server_files.write(ca, expired(ca))
         # The server looks at a handshake: the client's new channel makes one.

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contenders import PATHS, LoadClient, zipkin_counts
-from localmesh.components import ROOT, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, ROOT, BookClient, BookServer, Etcd, Zipkin
+from localmesh.load_client import PATHS, LoadClient
 from localmesh.ports import free_port
 from localmesh.process import NotYetError, Process
 from localmesh.waiting import until
 from tests.faults.front import Front, away_half_of_every_second, overloaded, slow
 
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "300ms")
+SERVER = (*FAST, "--drain", "300ms")
 SPANS = 100_000
 QUEUE = 32_768
 # The default queue's spans take about 0.4 KB each.
@@ -95,7 +95,7 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_double
     run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
 ) -> None:
     with Front(zipkin.collector, cut=frozenset({1, 2})) as front:
-        async with BookServer(run_dir, *FAST, etcd=etcd.address):
+        async with BookServer(run_dir, *SERVER, etcd=etcd.address):
             client = BookClient(run_dir, "--calls", "20", etcd=etcd.address, zipkin=front.url)
             async with client:
                 assert await client.wait() == 0
@@ -133,9 +133,9 @@ async def test_calls_p99_is_at_most_a_tenth_worse_with_a_sick_collector(
             "black hole": hole,
         }
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(BookServer(run_dir, *FAST, etcd=etcd.address))
+            await stack.enter_async_context(BookServer(run_dir, *SERVER, etcd=etcd.address))
             clients = {
-                name: await stack.enter_async_context(LoadClient(sys.executable, "ours", etcd.address, url))
+                name: await stack.enter_async_context(LoadClient(sys.executable, "benchmarks.ours", etcd.address, url))
                 for name, url in urls.items()
             }
             for name in ("503", "dead", "black hole"):
@@ -174,7 +174,7 @@ async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
     with Front(zipkin.collector) as front:
         await zipkin.start()
         try:
-            async with BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=front.url) as server:
+            async with BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=front.url) as server:
                 flags = ("--calls", "0", "--concurrency", "4")
                 client = BookClient(run_dir, *flags, etcd=etcd.address, zipkin=front.url)
                 async with client:
@@ -203,8 +203,8 @@ async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
 async def test_sigterm_of_client_and_server_at_full_speed_costs_no_span(
     run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
 ) -> None:
-    before = await zipkin_counts(zipkin)
-    servers = [BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) for _ in range(2)]
+    before = await zipkin.counts()
+    servers = [BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=zipkin.collector) for _ in range(2)]
     client = BookClient(run_dir, "--calls", "0", "--concurrency", "16", etcd=etcd.address, zipkin=zipkin.collector)
     async with servers[0], servers[1], client:
         await client.wait_event("call", count=500)
@@ -214,7 +214,7 @@ async def test_sigterm_of_client_and_server_at_full_speed_costs_no_span(
         assert await servers[1].stop(20) == 0
     ledgers = [program.events("spans")[-1] for program in (client, *servers)]
     made = sum(ledger["ended"] for ledger in ledgers)
-    taken = (await zipkin_counts(zipkin))["taken"] - before["taken"]
+    taken = (await zipkin.counts())["taken"] - before["taken"]
     assert client.summary["failures"] == 0
     assert sum(ledger["dropped"] for ledger in ledgers) == 0
     assert taken == made

@@ -9,11 +9,10 @@ import pytest
 from book_pb2 import BookInfo, BookList, BookListParams
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from localmesh.components import BookServer, Etcd
+from localmesh.components import FAST, BookServer, Etcd
 from localmesh.waiting import NotYetError, until
 from tests.support.unary import Unary
 
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 INFO = "/BookService/GetBookInfo"
 LIST = "/BookService/GetBookList"
 CODES = grpc.StatusCode

@@ -4,13 +4,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.components import FAST, BookClient, BookServer, Etcd
+from localmesh.lines import logged_at
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
 from meshkit import Endpoint, Endpointer, Retry, RoundRobin, channel_factory, serve
@@ -18,11 +18,6 @@ from meshkit.discovery import InstanceChange
 from meshkit.etcd import EtcdClient
 
 PREFIX = "/services/book/"
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0")
-
-
-def at(entry: dict[str, Any]) -> float:
-    return datetime.fromisoformat(entry["timestamp"]).timestamp()
 
 
 def picks_of(client: BookClient, instance: str) -> list[dict[str, Any]]:
@@ -31,7 +26,7 @@ def picks_of(client: BookClient, instance: str) -> list[dict[str, Any]]:
 
 async def test_3000_concurrent_calls_over_3_replicas_give_each_1000(run_dir: Path, etcd: Etcd) -> None:
     flags = ("--calls", "3000", "--concurrency", "300")
-    servers = [BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address) for _ in range(3)]
+    servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(3)]
     async with servers[0], servers[1], servers[2]:
         client = BookClient(run_dir, *flags, etcd=etcd.address)
         client.spawn()
@@ -46,7 +41,7 @@ async def test_a_new_replica_is_called_within_200_ms_of_its_key_and_one_that_lef
     run_dir: Path, etcd: Etcd
 ) -> None:
     flags = ("--calls", "0", "--interval", "5ms")
-    async with BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address):
+    async with BookServer(run_dir, *FAST, etcd=etcd.address):
         client = BookClient(run_dir, *flags, etcd=etcd.address)
         async with client:
             await client.wait_event("call", count=10)
@@ -58,16 +53,16 @@ async def test_a_new_replica_is_called_within_200_ms_of_its_key_and_one_that_lef
             await client.wait_event("call", count=last_call + 50)
             assert await client.stop() == 0
     picks = picks_of(client, newcomer.address)
-    assert at(picks[0]) - at(newcomer.events("registered")[0]) < 0.2
-    assert at(picks[-1]) - at(newcomer.events("deregistered")[0]) < 0.2
+    assert logged_at(picks[0]) - logged_at(newcomer.events("registered")[0]) < 0.2
+    assert logged_at(picks[-1]) - logged_at(newcomer.events("deregistered")[0]) < 0.2
     assert client.summary["failures"] == 0
 
 
 async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir: Path, etcd: Etcd) -> None:
     flags = ("--calls", "0", "--interval", "5ms")
-    newcomer = BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address)
+    newcomer = BookServer(run_dir, *FAST, etcd=etcd.address)
     async with (
-        BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address),
+        BookServer(run_dir, *FAST, etcd=etcd.address),
         BookClient(run_dir, *flags, etcd=etcd.address) as client,
         EtcdClient([etcd.address]) as keys,
     ):
@@ -83,8 +78,8 @@ async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir
 
 
 async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: Etcd) -> None:
-    victim = BookServer(run_dir, *FAST, "--lease-ttl", "2", etcd=etcd.address)
-    async with BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address), victim:
+    victim = BookServer(run_dir, *FAST, "--drain", "2s", "--lease-ttl", "2", etcd=etcd.address)
+    async with BookServer(run_dir, *FAST, etcd=etcd.address), victim:
         client = BookClient(run_dir, "--calls", "0", "--interval", "5ms", "--concurrency", "4", etcd=etcd.address)
         async with client:
             await _called(client, victim.address)
@@ -96,8 +91,8 @@ async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: Etcd)
 
 
 async def test_a_replica_that_hangs_costs_no_call_its_whole_deadline(run_dir: Path, etcd: Etcd) -> None:
-    hung = BookServer(run_dir, *FAST, etcd=etcd.address)
-    async with BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address), hung:
+    hung = BookServer(run_dir, *FAST, "--drain", "2s", etcd=etcd.address)
+    async with BookServer(run_dir, *FAST, etcd=etcd.address), hung:
         hung.freeze()
         flags = ("--calls", "10", "--timeout", "1500ms")
         client = BookClient(run_dir, *flags, etcd=etcd.address)
@@ -145,7 +140,7 @@ async def test_a_call_whose_channel_is_closed_after_the_drain_is_made_again_else
 
 
 async def test_instances_stay_in_use_while_etcd_is_away(run_dir: Path, etcd: Etcd) -> None:
-    async with BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address):
+    async with BookServer(run_dir, *FAST, etcd=etcd.address):
         client = BookClient(run_dir, "--calls", "0", "--interval", "10ms", etcd=etcd.address)
         async with client:
             await client.wait_event("call", count=5)
@@ -173,7 +168,7 @@ async def test_with_every_replica_dead_the_breaker_opens_and_closes_again_by_a_p
                 raise NotYetError(str(client.calls[-1:]))
 
         await until(refused, within=20, what="a call refused by the breaker")
-        async with BookServer(run_dir, *FAST, "--drain", "0s", etcd=etcd.address, port=port):
+        async with BookServer(run_dir, *FAST, etcd=etcd.address, port=port):
 
             async def succeeded() -> None:
                 if not any(call["outcome"] == "ok" for call in client.calls):

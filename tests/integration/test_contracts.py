@@ -8,13 +8,12 @@ import grpc
 from book_pb2 import BookInfo, BookInfoParams, BookList, BookListParams
 from book_pb2_grpc import BookServiceServicer, add_BookServiceServicer_to_server
 
-from localmesh.components import BookClient, BookServer, Etcd, Program, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, Etcd, Program, Zipkin
 from localmesh.ports import free_port
 from meshkit.etcd import EtcdClient
 from tests.support.golden import check_golden
 
 PREFIX = "/services/book/"
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 
 
 async def test_spans_of_a_call_a_retried_call_and_refused_calls(

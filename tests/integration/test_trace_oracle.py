@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
 from localmesh.http import request_json
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
@@ -12,7 +12,7 @@ from meshkit.etcd import EtcdClient
 from tests.e2e.harness.calls import calls_in, missing_numbers
 from tests.e2e.harness.oracle import Verdict, judge
 
-FAST = ("--rate", "0", "--max-list-latency", "5ms", "--drain", "500ms")
+SERVER = (*FAST, "--max-list-latency", "5ms", "--drain", "500ms")
 
 
 async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_another_leaves(
@@ -21,8 +21,8 @@ async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_anothe
     dead = f"127.0.0.1:{free_port()}"
     await etcd_client.put("/services/book/" + dead, dead)
     async with (
-        BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as stays,
-        BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as leaves,
+        BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=zipkin.collector) as stays,
+        BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=zipkin.collector) as leaves,
     ):
         flags = ("--calls", "300", "--concurrency", "4", "--interval", "10ms", "--breaker-error-percent", "50")
         client = BookClient(run_dir, *flags, etcd=etcd.address, zipkin=zipkin.collector)

@@ -6,13 +6,12 @@ from typing import Any
 
 import grpc
 
-from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
 from localmesh.ports import free_port
 from meshkit.etcd import EtcdClient
 from tests.support.unary import Unary
 
 PREFIX = "/services/book/"
-FAST = ("--rate", "0", "--max-list-latency", "5ms", "--drain", "0s")
 
 
 async def run_client(client: BookClient) -> int:

@@ -3,17 +3,15 @@
 import socket
 import threading
 from collections.abc import Iterator
-from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.lines import logged_at
 from localmesh.ports import free_port
-
-FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
 
 
 class Overloaded(BaseHTTPRequestHandler):
@@ -51,7 +49,7 @@ async def test_calls_go_on_drops_are_counted_and_the_exit_is_quick(run_dir: Path
         assert await client.wait() == 0
         assert client.summary["calls"] == 100
         assert client.summary["failures"] == 0
-        assert _between(client.calls[-1], client.summary) <= 5
+        assert logged_at(client.summary) - logged_at(client.calls[-1]) <= 5
         # 3 of a call's 5 spans are the client's.
         drops = client.events("spans dropped")
         assert drops[-1]["dropped_in_all"] == 300
@@ -84,8 +82,3 @@ async def test_each_failed_try_to_send_spans_is_logged_at_debug_only(run_dir: Pa
             reasons[level] = [entry["reason"] for entry in client.events("spans not sent, trying again")]
     assert reasons["info"] == []
     assert "refused" in reasons["debug"][0]
-
-
-def _between(earlier: dict[str, Any], later: dict[str, Any]) -> float:
-    first, last = (datetime.fromisoformat(entry["timestamp"]) for entry in (earlier, later))
-    return (last - first).total_seconds()

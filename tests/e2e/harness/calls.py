@@ -1,12 +1,12 @@
 """The calls of a client, as its log tells of them: one line a call."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-__all__ = ["Call", "Pick", "calls_in", "entries_in", "missing_numbers", "picks_in", "seconds", "summaries_in"]
+from localmesh.lines import entry_in, logged_at
+
+__all__ = ["Call", "Pick", "calls_in", "entries_in", "missing_numbers", "picks_in", "summaries_in"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +50,7 @@ class Pick:
 
 def entries_in(lines: Iterable[str]) -> list[dict[str, Any]]:
     """The program's own log entries; what else a container prints is passed over."""
-    entries = []
-    for line in lines:
-        if line.startswith("{"):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if "event" in entry and "timestamp" in entry:
-                entries.append(entry)
-    return entries
+    return [entry for line in lines if (entry := entry_in(line)) and "timestamp" in entry]
 
 
 def calls_in(lines: Iterable[str], client: str, host: str) -> list[Call]:
@@ -77,7 +68,7 @@ def calls_in(lines: Iterable[str], client: str, host: str) -> list[Call]:
                     instance=entry["instance"],
                     attempts=entry["attempts"],
                     trace_id=entry["trace_id"],
-                    start=seconds(entry["timestamp"]) - duration,
+                    start=logged_at(entry) - duration,
                     duration=duration,
                     error=entry.get("error", ""),
                 )
@@ -88,7 +79,7 @@ def calls_in(lines: Iterable[str], client: str, host: str) -> list[Call]:
 def picks_in(lines: Iterable[str]) -> list[Pick]:
     """The balancer's choices, in order."""
     return [
-        Pick(seconds(entry["timestamp"]), entry["call"], entry["instance"])
+        Pick(logged_at(entry), entry["call"], entry["instance"])
         for entry in entries_in(lines)
         if entry["event"] == "picked"
     ]
@@ -103,12 +94,3 @@ def missing_numbers(calls: Iterable[Call]) -> list[int]:
     """Numbers below the highest that no call has: lines that were lost on the way here."""
     numbers = {call.number for call in calls}
     return sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
-
-
-def seconds(timestamp: str) -> float:
-    """An RFC 3339 time, with whatever precision, as seconds since 1970."""
-    whole, dot, rest = timestamp.replace("Z", "+00:00").partition(".")
-    if not dot:
-        return datetime.fromisoformat(whole).timestamp()
-    digits = rest[: next(i for i, char in enumerate(rest) if not char.isdigit())]
-    return datetime.fromisoformat(whole + rest[len(digits) :]).timestamp() + float("0." + digits)

@@ -10,7 +10,8 @@ from typing import Any, cast
 import yaml
 from kubernetes import client
 
-from tests.e2e.harness.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, seconds, summaries_in
+from localmesh.lines import logged_at
+from tests.e2e.harness.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, summaries_in
 from tests.e2e.harness.cluster import ROOT, Cluster, CommandError
 from tests.e2e.harness.oracle import Excuse, Verdict
 from tests.e2e.harness.podlogs import LogReader
@@ -328,7 +329,7 @@ class Mesh:
             entries = [entry for reader in self.pods.logs_of(pod) for entry in entries_in(reader.texts)]
             said: dict[str, float] = {}
             for entry in entries:
-                said.setdefault(entry["event"], seconds(entry["timestamp"]))
+                said.setdefault(entry["event"], logged_at(entry))
             found.append(
                 Replica(
                     instance=instance,

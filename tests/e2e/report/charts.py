@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-__all__ = ["arrivals", "percentile", "time_line"]
+__all__ = ["arrivals", "time_line"]
 
 PALETTE = (
     *("#4c8bf5", "#14a38b", "#e2a414", "#8e6bdb", "#38b6d6"),
@@ -23,12 +23,6 @@ LATENCIES = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
 START, DURATION, INSTANCE, OUTCOME, ATTEMPTS = range(5)
 
 Call = Sequence[Any]
-
-
-def percentile(values: Iterable[float], percent: float) -> float:
-    """Nearest rank; NaN where there is no value."""
-    ranked = sorted(values)
-    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)] if ranked else math.nan
 
 
 def time_line(record: dict[str, Any]) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from tests.e2e.report.charts import ATTEMPTS, DURATION, OUTCOME, START, arrivals, percentile, time_line
+from localmesh.measure import percentile
+from tests.e2e.report.charts import ATTEMPTS, DURATION, OUTCOME, START, arrivals, time_line
 
 __all__ = ["Outcome", "write_report"]
 

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from tests.e2e.harness.calls import calls_in, entries_in, missing_numbers, picks_in, seconds
+from localmesh.lines import seconds
+from tests.e2e.harness.calls import calls_in, entries_in, missing_numbers, picks_in
 
 
 def line(**entry: object) -> str:
@@ -30,9 +31,3 @@ def test_a_lost_line_is_noticed_by_its_number() -> None:
     calls = calls_in([line(**CALL, call=number, duration_ms=1) for number in (4, 1, 2)], "client-a", "10.0.0.9")
     assert missing_numbers(calls) == [3]
     assert missing_numbers([]) == []
-
-
-@pytest.mark.parametrize("text", ["1970-01-01T00:00:01.25Z", "1970-01-01T00:00:01.250000000Z"])
-def test_times_of_any_precision_are_read(text: str) -> None:
-    assert seconds(text) == 1.25
-    assert seconds("1970-01-01T01:00:01+01:00") == 1.0
