@@ -1,4 +1,4 @@
-"""Full-jitter exponential backoff.
+"""Full-jitter exponential backoff, and how often to write of what fails.
 
 Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: of the strategies compared there, a delay
 drawn uniformly from [0, min(cap, base * 2**n)] makes contending clients finish first with the least work.
@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Backoff", "Streak"]
+__all__ = ["Backoff", "Outage", "Streak"]
+
+# Reasons that an outage is told with before there is nothing new in yet another one.
+REASONS = 5
+_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,9 @@ class Backoff:
 class Streak:
     """Failures in a row of something that is meant to last, such as a watch, and the waits between them.
 
-    What lasted longer than the backoff's cap before it failed begins a new row: a watch that holds for minutes is
-    tried again at once, one that is always refused right away is not, though each time it seemed to start well.
+    What held for longer than the backoff's cap before it failed begins a new row: a watch that holds for minutes is
+    tried again at once, one that is always refused right away is not, though each time it seemed to start well. Nor
+    does a try begin one that took long to fail.
 
     Args:
         backoff: how long to wait.
@@ -47,14 +53,53 @@ class Streak:
     def __init__(self, backoff: Backoff) -> None:
         self.failures = 0
         self._backoff = backoff
-        self._begun = asyncio.get_running_loop().time()
+        self._holds_since: float | None = None
+
+    def holds(self) -> None:
+        """Say that it works from now on."""
+        if self._holds_since is None:
+            self._holds_since = asyncio.get_running_loop().time()
 
     def delay(self) -> float:
-        """Count a failure; seconds to wait until the next try, which is taken to begin after them."""
-        now = asyncio.get_running_loop().time()
-        if now - self._begun > self._backoff.cap:
+        """Count a failure; seconds to wait until the next try."""
+        since, self._holds_since = self._holds_since, None
+        if since is not None and asyncio.get_running_loop().time() - since > self._backoff.cap:
             self.failures = 0
         self.failures += 1
-        delay = self._backoff.delay(self.failures)
-        self._begun = now + delay
-        return delay
+        return self._backoff.delay(self.failures)
+
+
+class Outage:
+    """When to write of something that keeps failing: at once, at once for another reason, then once a minute.
+
+    Args:
+        every: seconds in which one reason is told once. Default 60.
+    """
+
+    def __init__(self, every: float = 60.0) -> None:
+        self._every = every
+        self._told: dict[str, float] = {}
+        self._untold = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._told)
+
+    def failed(self, reason: str) -> int:
+        """Count a failure; how many failed since the last one that was told, this included. 0: don't tell now."""
+        now = asyncio.get_running_loop().time()
+        self._untold += 1
+        # Ports and times differ from try to try, and several members take turns.
+        kind = _DIGITS.sub("#", reason)
+        self._told = {known: at for known, at in self._told.items() if now - at < self._every}
+        if kind in self._told or len(self._told) == REASONS:
+            return 0
+        self._told[kind] = now
+        untold, self._untold = self._untold, 0
+        return untold
+
+    def over(self) -> bool:
+        """Say that it works again; whether it had been told that it does not."""
+        told = bool(self)
+        self._told.clear()
+        self._untold = 0
+        return told

@@ -29,8 +29,8 @@ class SharedChannel:
         if not self._users:
             self._unused.set()
 
-    async def retire(self, drain: float) -> None:
-        """Close it once nobody uses it, after `drain` seconds in any case; at once where this is cancelled."""
+    async def retire(self, drain: float | None) -> None:
+        """Close it once nobody uses it, in any case after `drain` seconds if given; at once where this is cancelled."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain):

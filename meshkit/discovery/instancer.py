@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from meshkit.background import end_task
-from meshkit.backoff import Backoff, Streak
+from meshkit.backoff import Backoff, Outage, Streak
 from meshkit.discovery.registrations import address_of, checked_prefix
 from meshkit.errors import EtcdError
 from meshkit.etcd.api import Etcd, KeyValue
@@ -47,7 +47,7 @@ class Instancer:
     Args:
         etcd: where the instances register.
         prefix: ends with "/", e.g. `/services/book/`; keys are `<prefix><host:port>`, values `<host:port>`.
-            Entries with any other value are ignored, with a warning.
+            Entries with any other key or value are ignored, with a warning.
         backoff: between failed tries. Default cap 1 s.
         relist: seconds after which everything is listed again although no watch failed: a bound on what a lost
             event can cost. Default 60.
@@ -85,6 +85,7 @@ class Instancer:
         self._letting_go: asyncio.TimerHandle | None = None
         self._invalidation: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
+        self._outage = Outage()
         self.stale = True
         self.reason: str | None = NOT_LISTED
 
@@ -127,13 +128,17 @@ class Instancer:
                 listing = await self._etcd.list(self.prefix)
                 self._replace({item.key: item for item in listing.items})
                 self._mark_fresh()
+                streak.holds()
                 await self._watch(listing.revision + 1)
+                # It held for as long as it should.
+                self._outage.over()
             except EtcdError as error:
                 self._mark_stale(str(error))
                 await asyncio.sleep(streak.delay())
             except Exception as error:
                 # Whatever it is, it must not end discovery.
-                log.exception("following instances failed unexpectedly", prefix=self.prefix)
+                if repr(error) != self.reason:
+                    log.exception("following instances failed unexpectedly", prefix=self.prefix)
                 self._mark_stale(repr(error))
                 await asyncio.sleep(streak.delay())
 
@@ -204,7 +209,7 @@ class Instancer:
 
     def _address_of(self, item: KeyValue) -> str | None:
         try:
-            return address_of(item)
+            return address_of(self.prefix, item)
         except ValueError as error:
             log.warning("registration ignored", key=item.key[:200], reason=str(error))
             return None
@@ -234,8 +239,9 @@ class Instancer:
             self._let_go_later()
 
     def _mark_stale(self, reason: str) -> None:
-        if not self.stale or self.reason == NOT_LISTED:
-            log.warning("instances may be stale", prefix=self.prefix, total=len(self.instances), reason=reason)
+        if failures := self._outage.failed(reason):
+            total = len(self.instances)
+            log.warning("instances may be stale", prefix=self.prefix, total=total, reason=reason, failures=failures)
         self.stale, self.reason = True, reason
         if self._invalidate_after is not None and self._invalidation is None:
             loop = asyncio.get_running_loop()

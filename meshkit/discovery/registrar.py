@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 
 from meshkit.background import end_task, end_tasks
-from meshkit.backoff import Backoff, Streak
+from meshkit.backoff import Backoff, Outage, Streak
 from meshkit.discovery.registrations import key_of
 from meshkit.errors import EtcdError, LeaseLostError
 from meshkit.etcd.api import Etcd, KeyValue, Lease
@@ -65,6 +65,8 @@ class Registrar:
         self._lease: Lease | None = None
         self._put_sent = False
         self._registered = asyncio.Event()
+        self._displaced = asyncio.Event()
+        self._outage = Outage()
         self._ever_registered = False
         self._task: asyncio.Task[None] | None = None
 
@@ -90,6 +92,15 @@ class Registrar:
         """Wait until the key is in etcd."""
         await self._registered.wait()
 
+    @property
+    def displaced(self) -> bool:
+        """Whether the key is somebody else's, as etcd said last: clients call that one."""
+        return self._displaced.is_set()
+
+    async def wait_displaced(self) -> None:
+        """Wait until the key is somebody else's."""
+        await self._displaced.wait()
+
     async def deregister(self) -> bool:
         """Stop keeping the key and revoke its lease, which deletes the key unless a successor owns it.
 
@@ -113,6 +124,7 @@ class Registrar:
         while True:
             try:
                 await self._register()
+                streak.holds()
                 await self._hold()
             except LeaseLostError as error:
                 # Told by etcd itself. Nothing of ours hangs on that lease any more: the next try takes another one.
@@ -123,11 +135,16 @@ class Registrar:
             except EtcdError as error:
                 # What was asked for may have been done all the same: the next try goes on with the same lease.
                 delay = streak.delay()
-                log.warning("registration failed", key=self.key, reason=str(error), retry_in=round(delay, 3))
-            except Exception:
+                self._say_failed("registration failed", error)
+            except Exception as error:
                 delay = streak.delay()
-                log.exception("registration failed unexpectedly", key=self.key, retry_in=round(delay, 3))
+                if failures := self._outage.failed(repr(error)):
+                    log.exception("registration failed unexpectedly", key=self.key, failures=failures)
             await asyncio.sleep(delay)
+
+    def _say_failed(self, event: str, error: EtcdError) -> None:
+        if failures := self._outage.failed(str(error)):
+            log.warning(event, key=self.key, reason=str(error), failures=failures)
 
     async def _register(self) -> None:
         if not self._lease_id:
@@ -145,12 +162,16 @@ class Registrar:
             self._put_sent = True
             await self._etcd.put(self.key, self.address, lease.id)
         self._ever_registered = True
+        self._displaced.clear()
         self._registered.set()
+        self._outage.over()
         log.info("registered", key=self.key, lease=f"{lease.id:x}", ttl=lease.ttl)
 
     async def _step_back(self, owner: KeyValue) -> None:
         assert self._lease is not None
-        log.warning("key belongs to a successor, waiting", key=self.key, lease=f"{owner.lease:x}")
+        self._displaced.set()
+        if self._outage.failed(f"lease {owner.lease:x}"):
+            log.warning("key belongs to a successor, waiting", key=self.key, lease=f"{owner.lease:x}")
         await asyncio.sleep(self._ttl / 3)
         await self._etcd.keep_alive(self._lease.id)
 
@@ -173,29 +194,32 @@ class Registrar:
             try:
                 await self._etcd.keep_alive(lease.id)
                 streak.failures = 0
-                await asyncio.sleep(lease.ttl / 3)
+                if self._outage.over():
+                    log.info("lease renewed again", key=self.key)
+                # Of the time that was asked for, whatever etcd says that it has granted.
+                await asyncio.sleep(self._ttl / 3)
             except LeaseLostError:
                 raise
             except EtcdError as error:
                 # The lease may outlive the outage (etcd gives every lease its full TTL after a restart): go on with it.
                 delay = streak.delay()
-                if streak.failures == 1:
-                    log.warning("lease not renewed, trying on", key=self.key, reason=str(error))
+                self._say_failed("lease not renewed, trying on", error)
                 await asyncio.sleep(delay)
 
     async def _guard(self, lease: Lease) -> None:
         streak = Streak(self._backoff)
         while True:
             try:
-                await self._watch_key(lease)
+                await self._watch_key(lease, streak)
             except LeaseLostError:
                 raise
             except EtcdError:
                 await asyncio.sleep(streak.delay())
 
-    async def _watch_key(self, lease: Lease) -> None:
+    async def _watch_key(self, lease: Lease, streak: Streak) -> None:
         """Look at the key, then follow it; return when it is time to look again."""
         listing = await self._etcd.list(self.key)
+        streak.holds()
         self._check_owner(next((item for item in listing.items if item.key == self.key), None), lease)
         with contextlib.suppress(TimeoutError):
             async with (

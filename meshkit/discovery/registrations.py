@@ -27,17 +27,24 @@ def key_of(prefix: str, address: str) -> str:
         address: `host:port` that clients reach the instance at.
 
     Raises:
-        ValueError: the prefix does not end with "/", or the address is none.
+        ValueError: the prefix does not end with "/", or the address is none that can be called.
     """
-    parse_address(address)
+    _, port = parse_address(address)
+    if not port:
+        raise ValueError(f"expected a port from 1 to 65535, got {address!r}")
     return checked_prefix(prefix) + address
 
 
-def address_of(item: KeyValue) -> str:
+def address_of(prefix: str, item: KeyValue) -> str:
     """The `host:port` of a registration.
 
     Raises:
-        ValueError: its value is no address.
+        ValueError: its value is no address that can be called, or its key is not the prefix and that address: what
+            somebody else keeps below the prefix.
     """
-    parse_address(item.value)
+    _, port = parse_address(item.value)
+    if not port:
+        raise ValueError(f"expected a port from 1 to 65535, got {item.value!r}")
+    if item.key != prefix + item.value:
+        raise ValueError(f"expected the key {prefix + item.value!r} for this address")
     return item.value

@@ -17,7 +17,7 @@ import grpc
 from meshkit.errors import EtcdError, LeaseLostError, WatchCanceledError
 from meshkit.etcd.api import Event, KeyValue, Lease, Listing, WatchBatch
 from meshkit.etcd.login import EtcdLogin, Metadata, Token
-from meshkit.etcd.members import Members, is_status
+from meshkit.etcd.members import Connection, Members, UselessAnswerError, is_status
 from meshkit.etcd.stubs import rpc, stubs
 from meshkit.tls.pem import PemFiles
 
@@ -28,6 +28,11 @@ Request = Callable[[grpc.aio.Channel, Metadata], Awaitable[Answer]]
 
 # etcd then ends a watch on a member that has lost the quorum, instead of leaving it silent.
 REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
+NO_ANSWER = "an answer that cannot be read"
+# Seconds without a change after which a watch makes sure that etcd is still there.
+SILENCE = 2.5
+# etcd counts revisions from 1 on, in 64 bits with a sign.
+REVISIONS = range(1, 2**62)
 
 
 class EtcdClient:
@@ -105,7 +110,7 @@ class EtcdClient:
             await stream.write(rpc.LeaseKeepAliveRequest(ID=lease_id))
             answer = await stream.read()
             if answer is grpc.aio.EOF:
-                raise EtcdError(f"etcd ended the renewal of lease {lease_id:x} unanswered")
+                raise UselessAnswerError(f"the renewal of lease {lease_id:x} was ended unanswered")
             return answer
         finally:
             stream.cancel()
@@ -133,12 +138,19 @@ class EtcdClient:
             failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=key.encode()))],
         )
         answer = await self._ask(lambda c, m: stubs.KVStub(c).Txn(request, timeout=self._timeout, metadata=m))
-        return None if answer.succeeded else _key_value(answer.responses[0].response_range.kvs[0])
+        if answer.succeeded:
+            return None
+        standing = [kv for response in answer.responses for kv in response.response_range.kvs]
+        if not standing:
+            raise EtcdError(f"etcd says that {key} is there, but not what it holds")
+        return _key_value(standing[0])
 
     async def list(self, prefix: str) -> Listing:
         """See `Etcd.list`."""
         request = rpc.RangeRequest(key=prefix.encode(), range_end=_prefix_end(prefix))
         answer = await self._ask(lambda c, m: stubs.KVStub(c).Range(request, timeout=self._timeout, metadata=m))
+        if answer.header.revision not in REVISIONS:
+            raise EtcdError(f"etcd listed {prefix} at revision {answer.header.revision}, which cannot be")
         return Listing(tuple(map(_key_value, answer.kvs)), answer.header.revision)
 
     async def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch]:
@@ -146,21 +158,16 @@ class EtcdClient:
         create = rpc.WatchCreateRequest(
             key=prefix.encode(), range_end=_prefix_end(prefix), start_revision=start_revision
         )
-        at = self._members.current
-        async with self._members.channel(at) as channel:
-            with self._members.errors_told(at):
-                metadata = await self._token.metadata(channel)
-                stream = stubs.WatchStub(channel).Watch(metadata=REQUIRE_LEADER + metadata)
+        with self._members.connection() as connection:
+            channel = connection.shared.channel
+            metadata = await self._token.metadata(channel)
+            stream = stubs.WatchStub(channel).Watch(metadata=REQUIRE_LEADER + metadata)
             try:
                 # A stream has no time limit, its creation must have one: a frozen etcd would never answer.
-                with self._members.errors_told(at):
-                    await self._open_watch(stream, create, metadata)
+                await self._open_watch(stream, create, metadata)
                 while True:
-                    with self._members.errors_told(at):
-                        answer = await stream.read()
-                    if answer is grpc.aio.EOF:
-                        raise EtcdError("etcd ended the watch stream")
-                    _raise_if_canceled(answer)
+                    answer = await self._read(stream, connection, prefix, metadata)
+                    self._check_watch(answer, metadata)
                     if answer.events:
                         yield WatchBatch(tuple(map(_event, answer.events)), answer.header.revision)
             finally:
@@ -170,23 +177,55 @@ class EtcdClient:
         async with asyncio.timeout(self._timeout):
             await stream.write(rpc.WatchRequest(create_request=create))
             answer = await stream.read()
-        if answer is grpc.aio.EOF:
-            raise EtcdError("etcd ended the watch stream before the watch was created")
-        if answer.canceled:
-            self._token.refused(answer.cancel_reason, metadata)
-        _raise_if_canceled(answer)
+        self._check_watch(answer, metadata)
         if answer.header.revision < create.start_revision - 1:
             # A watch from the future is silent until the future comes: for long, if etcd has lost its data meanwhile.
-            raise EtcdError(f"etcd is at revision {answer.header.revision}, behind what it has listed")
+            raise UselessAnswerError(f"it is at revision {answer.header.revision}, behind what was listed")
+
+    async def _read(self, stream: Any, connection: Connection, prefix: str, metadata: Metadata) -> Any:
+        """The watch's next answer; while there is none, make sure that etcd is still there.
+
+        A read of one key that need not exist, without the quorum: it costs etcd next to nothing. gRPC's pings take
+        longer, as etcd allows one in 5 s, and a proxy on the way may answer them itself.
+        """
+        read = asyncio.ensure_future(stream.read())
+        try:
+            while True:
+                await asyncio.wait((read,), timeout=SILENCE)
+                if read.done():
+                    return read.result()
+                if connection.given_up:
+                    raise EtcdError(f"etcd at {connection.endpoint}: connected anew meanwhile")
+                request = rpc.RangeRequest(key=prefix.encode(), limit=1, serializable=True)
+                stub = stubs.KVStub(connection.shared.channel)
+                await stub.Range(request, timeout=self._timeout, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            self._token.refused(error.details(), metadata)
+            raise
+        finally:
+            read.cancel()
+
+    def _check_watch(self, answer: Any, metadata: Metadata) -> None:
+        """Raise an error unless the watch goes on."""
+        if answer is grpc.aio.EOF:
+            raise UselessAnswerError("the watch stream was ended")
+        if answer is None:
+            raise UselessAnswerError(NO_ANSWER)
+        if not answer.canceled:
+            return
+        refused = self._token.refused(answer.cancel_reason, metadata)
+        canceled = WatchCanceledError(answer.cancel_reason, answer.compact_revision)
+        if answer.compact_revision or refused or "permission denied" in answer.cancel_reason:
+            raise canceled
+        raise UselessAnswerError(str(canceled)) from canceled
 
     async def _ask(self, request: Request[Answer]) -> Answer:
         """Ask one member after the other, until one answers; raise the last one's error."""
         for remaining in reversed(range(len(self._members))):
             at = self._members.current
             try:
-                async with self._members.channel(at) as channel:
-                    with self._members.errors_told(at):
-                        return await self._ask_logged_in(channel, request)
+                with self._members.connection() as connection:
+                    return await self._ask_logged_in(connection.shared.channel, request)
             except EtcdError:
                 if not remaining or self._members.current == at:
                     raise
@@ -195,11 +234,15 @@ class EtcdClient:
     async def _ask_logged_in(self, channel: grpc.aio.Channel, request: Request[Answer]) -> Answer:
         metadata = await self._token.metadata(channel)
         try:
-            return await request(channel, metadata)
+            answer = await request(channel, metadata)
         except grpc.aio.AioRpcError as error:
             if not self._token.refused(error.details(), metadata):
                 raise
-        return await request(channel, await self._token.metadata(channel))
+            answer = await request(channel, await self._token.metadata(channel))
+        # What cannot be decoded is None to gRPC.
+        if answer is None:
+            raise UselessAnswerError(NO_ANSWER)
+        return answer
 
 
 def _put_request(key: str, value: str, lease_id: int) -> Any:
@@ -221,8 +264,3 @@ def _key_value(kv: Any) -> KeyValue:
 
 def _event(event: Any) -> Event:
     return Event(_key_value(event.kv), deleted=event.type == event.DELETE)
-
-
-def _raise_if_canceled(answer: Any) -> None:
-    if answer.canceled:
-        raise WatchCanceledError(answer.cancel_reason, answer.compact_revision)

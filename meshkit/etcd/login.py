@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import structlog
 
+from meshkit.backoff import Backoff
 from meshkit.errors import EtcdError
 from meshkit.etcd.stubs import rpc, stubs
 from meshkit.files import read_small
@@ -23,6 +24,10 @@ Metadata = tuple[tuple[str, str], ...]
 # etcd has no status of its own for most of them.
 TOKEN_REFUSED = ("invalid auth token", "revision of auth store is old", "user name is empty")
 AUTH_NOT_ENABLED = "authentication is not enabled"
+LOGIN_REFUSED = "authentication failed"
+# Pauses after a login that was refused: each costs etcd a bcrypt, which is slow on purpose.
+PAUSE_AFTER_REFUSAL = 5.0
+REFUSED = Backoff(base=5.0, cap=60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class EtcdLogin:
 class Token:
     """The token of a login, shared by all requests; without a login there is none.
 
+    A password that is refused is tried again after 5 s and more, up to 65 s; another one in the file at once.
+
     Args:
         login: user and password file; None: no log-in.
         timeout: seconds that a login may take.
@@ -65,12 +72,13 @@ class Token:
         self._timeout = timeout
         self._token: str | None = None
         self._logging_in = asyncio.Lock()
+        self._refused = _RefusedLogin()
 
     async def metadata(self, channel: grpc.aio.Channel) -> Metadata:
         """Log in, unless that is done; what to send with each request then.
 
         Raises:
-            EtcdError: the password's file is of no use.
+            EtcdError: the password's file is of no use, or its password was refused.
             grpc.aio.AioRpcError: etcd did not take the login.
         """
         if self._login is not None and self._token is None:
@@ -94,17 +102,48 @@ class Token:
 
     async def _authenticate(self, channel: grpc.aio.Channel, login: EtcdLogin) -> str:
         try:
-            request = rpc.AuthenticateRequest(name=login.user, password=login.password())
+            password = login.password()
         except ValueError as error:
             raise EtcdError(f"no login: {error}") from error
+        self._refused.check(password)
+        request = rpc.AuthenticateRequest(name=login.user, password=password)
         try:
             answer = await stubs.AuthStub(channel).Authenticate(request, timeout=self._timeout)
         except grpc.aio.AioRpcError as error:
+            if _mentions(error.details(), (LOGIN_REFUSED,)):
+                self._refused.remember(password, f"no login as {login.user!r}: {error.details()}")
+                self._refused.check(password)
             if not _mentions(error.details(), (AUTH_NOT_ENABLED,)):
                 raise
             log.warning("etcd's authentication is not enabled, going on without it", user=login.user)
             return ""
+        if answer is None:
+            raise EtcdError("no login: an answer that cannot be read")
+        self._refused = _RefusedLogin()
         return str(answer.token)
+
+
+class _RefusedLogin:
+    """A password that etcd has refused: not tried again for a while, another one at once."""
+
+    def __init__(self) -> None:
+        self._password: str | None = None
+        self._reason = ""
+        self._times = 0
+        self._again = 0.0
+
+    def remember(self, password: str, reason: str) -> None:
+        """Count a refusal."""
+        self._times = self._times + 1 if password == self._password else 1
+        self._password, self._reason = password, reason
+        # Jitter above a floor: programs that were started together go out of step, and none asks more often.
+        pause = PAUSE_AFTER_REFUSAL + REFUSED.delay(self._times)
+        self._again = asyncio.get_running_loop().time() + pause
+
+    def check(self, password: str) -> None:
+        """Raise the refusal as an EtcdError unless it is time to try again."""
+        if password == self._password and asyncio.get_running_loop().time() < self._again:
+            raise EtcdError(self._reason)
 
 
 def _mentions(text: str | None, phrases: Sequence[str]) -> bool:

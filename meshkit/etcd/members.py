@@ -4,31 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 
 from meshkit.address import grpc_target
+from meshkit.background import end_tasks
 from meshkit.errors import EtcdError
 from meshkit.options import etcd_options
+from meshkit.shared_channel import SharedChannel
 from meshkit.tls.credentials import channel_credentials
 from meshkit.tls.pem import Pem, PemFiles, PemWatch
 
-__all__ = ["Members", "is_status"]
+__all__ = ["Connection", "Members", "UselessAnswerError", "is_status"]
 
-# What says more about the member than about the request. A member that is being stopped cancels what it has begun.
-MEMBERS_FAULT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.INTERNAL,
+# What says more about the request than about the member: whoever asked, another one would say the same. All others make
+# a member useless, be it stopped, frozen, without a quorum, full, a learner, or no etcd at all.
+REQUESTS_FAULT = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
 }
+# Seconds that a connection is kept although requests fail on it: an etcd that is slow is not helped by new connections.
+RENEW_AFTER = 5.0
+
+
+class Connection:
+    """A connection to one member: `with connection as channel` while it is in use."""
+
+    def __init__(self, endpoint: str, pem: Pem | None) -> None:
+        self.endpoint = endpoint
+        # Given up for another one: what is under way on it, a watch above all, should go there.
+        self.given_up = False
+        self.shared = SharedChannel(_open_channel(endpoint, pem))
+        self._opened = time.monotonic()
+
+    def is_in_the_making(self) -> bool:
+        """Whether it may yet come about, or has been there for a moment only."""
+        connecting = self.shared.channel.get_state() is grpc.ChannelConnectivity.CONNECTING
+        return connecting or time.monotonic() - self._opened < RENEW_AFTER
 
 
 class Members:
     """One connection a member, of which one is in use at a time.
+
+    A member that fails gives way to the next one. Its connection is made anew: its name may stand for several members,
+    lead to another address by now, or not have resolved, after which gRPC asks again in up to two minutes only.
 
     Args:
         endpoints: `host:port` of each. A random one is the first to be used, so that many clients do not all sit on
@@ -42,105 +69,81 @@ class Members:
     """
 
     def __init__(self, endpoints: Sequence[str], *, timeout: float, tls: PemFiles | None, rng: random.Random) -> None:
-        self._endpoints = tuple(endpoints)
         self._timeout = timeout
         self._tls = PemWatch(tls) if tls else None
-        self.current = rng.randrange(len(self._endpoints))
-        self._connections = self._connect()
-        self._retired: tuple[_Connection, ...] = ()
+        self.current = rng.randrange(len(endpoints))
+        self._connections = [Connection(endpoint, self._pem) for endpoint in endpoints]
+        self._retired: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._endpoints)
+        return len(self._connections)
+
+    @property
+    def _pem(self) -> Pem | None:
+        return self._tls.pem if self._tls else None
 
     async def close(self) -> None:
         """Close all connections; what is under way is cancelled."""
-        for connection in (*self._connections, *self._retired):
-            await connection.channel.close()
-
-    @asynccontextmanager
-    async def channel(self, at: int) -> AsyncGenerator[grpc.aio.Channel]:
-        """The channel to a member, with the certificates as they are now."""
-        if self._tls is not None and self._tls.changed():
-            retired, self._connections = self._connections, self._connect()
-            await self._retire(*retired)
-        connection = self._connections[at]
-        async with connection.used() as channel:
-            try:
-                yield channel
-            except EtcdError as error:
-                if is_status(error, grpc.StatusCode.UNIMPLEMENTED):
-                    await self._replace(at, connection)
-                raise
-
-    async def _replace(self, at: int, connection: _Connection) -> None:
-        """Connect anew to a member that knows none of etcd's methods.
-
-        etcd tells gRPC from plain HTTP once a connection. One that is opened while it starts can end up with its HTTP
-        server, which would answer 404 to all requests on it, for ever.
-        """
-        # Of several requests that fail together, only the first does this.
-        if self._connections[at] is connection:
-            fresh = _Connection(_open_channel(self._endpoints[at], self._tls.pem if self._tls else None))
-            self._connections = (*self._connections[:at], fresh, *self._connections[at + 1 :])
-            await self._retire(connection)
-
-    async def _retire(self, *connections: _Connection) -> None:
-        """Close them as soon as nobody uses them; `close` closes those that are still in use then."""
-        self._retired = tuple(old for old in (*self._retired, *connections) if old.users)
-        for connection in connections:
-            await connection.retire()
-
-    def _connect(self) -> tuple[_Connection, ...]:
-        pem = self._tls.pem if self._tls else None
-        return tuple(_Connection(_open_channel(endpoint, pem)) for endpoint in self._endpoints)
+        await end_tasks(tuple(self._retired))
+        for connection in self._connections:
+            await connection.shared.channel.close()
 
     @contextmanager
-    def errors_told(self, at: int) -> Iterator[None]:
-        """Turn what gRPC raises in the body into EtcdErrors; move on from a member that is at fault."""
+    def connection(self) -> Iterator[Connection]:
+        """The connection in use, with the certificates as they are now.
+
+        Turns what goes wrong in the body into EtcdErrors, and moves on from a member that is at fault.
+        """
+        if self._tls is not None and self._tls.changed():
+            for at in range(len(self)):
+                self._replace(at)
+        at = self.current
+        connection = self._connections[at]
         try:
-            yield
+            with connection.shared:
+                yield connection
         except grpc.aio.AioRpcError as error:
-            if error.code() in MEMBERS_FAULT:
-                self._move_on(at)
-            raise EtcdError(f"etcd at {self._endpoints[at]}: {error.code().name}: {error.details()}") from error
+            if error.code() not in REQUESTS_FAULT:
+                # etcd tells gRPC from plain HTTP once a connection. One that is opened while it starts can end up with
+                # its HTTP server, which would answer 404 to all requests on it, for ever.
+                self._move_on(at, connection, at_once=error.code() is grpc.StatusCode.UNIMPLEMENTED)
+            raise EtcdError(f"etcd at {connection.endpoint}: {error.code().name}: {error.details()}") from error
         except TimeoutError as error:
-            self._move_on(at)
-            raise EtcdError(f"etcd at {self._endpoints[at]} did not answer within {self._timeout:g} s") from error
+            self._move_on(at, connection)
+            raise EtcdError(f"etcd at {connection.endpoint} did not answer within {self._timeout:g} s") from error
         except asyncio.InvalidStateError as error:
             # grpc.aio's answer to a write on a stream that has already failed.
-            self._move_on(at)
-            raise EtcdError(f"etcd at {self._endpoints[at]}: the stream is closed") from error
+            self._move_on(at, connection)
+            raise EtcdError(f"etcd at {connection.endpoint}: the stream is closed") from error
+        except UselessAnswerError as error:
+            self._move_on(at, connection)
+            raise EtcdError(f"etcd at {connection.endpoint}: {error}") from error
+        except asyncio.CancelledError as error:
+            # grpc.aio's calls end like this, too, where it is not their caller that is cancelled.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise EtcdError(f"etcd at {connection.endpoint}: the connection was closed") from error
 
-    def _move_on(self, failed: int) -> None:
+    def _move_on(self, failed: int, connection: Connection, *, at_once: bool = False) -> None:
         # Of several requests that fail together, only the first moves on.
         if self.current == failed:
-            self.current = (failed + 1) % len(self._endpoints)
+            self.current = (failed + 1) % len(self)
+        if self._connections[failed] is connection and (at_once or not connection.is_in_the_making()):
+            connection.given_up = True
+            self._replace(failed)
+
+    def _replace(self, at: int) -> None:
+        """Connect anew; the old connection is closed as soon as nobody uses it."""
+        old = self._connections[at]
+        self._connections[at] = Connection(old.endpoint, self._pem)
+        retired = asyncio.create_task(old.shared.retire(drain=None), name=f"retired connection to {old.endpoint}")
+        self._retired.add(retired)
+        retired.add_done_callback(self._retired.discard)
 
 
-class _Connection:
-    """A channel that can be retired: closed as soon as nobody uses it, as closing cancels what is under way."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        self.users = 0
-        self._retired = False
-
-    @asynccontextmanager
-    async def used(self) -> AsyncGenerator[grpc.aio.Channel]:
-        self.users += 1
-        try:
-            yield self.channel
-        finally:
-            self.users -= 1
-            await self._close_if_unused()
-
-    async def retire(self) -> None:
-        self._retired = True
-        await self._close_if_unused()
-
-    async def _close_if_unused(self) -> None:
-        if self._retired and not self.users:
-            await self.channel.close()
+class UselessAnswerError(Exception):
+    """A member has answered what no etcd should: see `Members.connection`."""
 
 
 def _open_channel(endpoint: str, pem: Pem | None) -> grpc.aio.Channel:

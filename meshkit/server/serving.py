@@ -120,13 +120,20 @@ def _bind(server: grpc.aio.Server, listen: str, tls: ServerTls | None = None) ->
 async def _ready_once_registered(
     servicer: health.HealthServicer, names: Sequence[str], registrar: Registrar | None
 ) -> AsyncIterator[None]:
-    async def become_ready() -> None:
-        if registrar is not None:
-            await registrar.wait_registered()
-        servicer.set(health.SERVING, *names)
-        log.info("ready")
+    async def follow() -> None:
+        while True:
+            if registrar is not None:
+                await registrar.wait_registered()
+            servicer.set(health.SERVING, *names)
+            log.info("ready")
+            if registrar is None:
+                return
+            # Not where etcd is away: only where it says that clients are sent to somebody else.
+            await registrar.wait_displaced()
+            servicer.set(health.NOT_SERVING, *names)
+            log.warning("not ready: the key belongs to a successor", key=registrar.key)
 
-    readiness = asyncio.create_task(become_ready(), name="readiness")
+    readiness = asyncio.create_task(follow(), name="readiness")
     try:
         yield
     finally:

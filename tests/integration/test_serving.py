@@ -24,12 +24,17 @@ class Registered:
 
     def __init__(self) -> None:
         self.entered, self.left = asyncio.Event(), asyncio.Event()
+        self.displaced = asyncio.Event()
+        self.key = "/services/book/127.0.0.1:1"
 
     def start(self) -> None:
         pass
 
     async def wait_registered(self) -> None:
         await self.entered.wait()
+
+    async def wait_displaced(self) -> None:
+        await self.displaced.wait()
 
     async def deregister(self) -> bool:
         await self.left.wait()
@@ -147,3 +152,22 @@ async def test_a_name_that_does_not_resolve_is_said_to_be_that() -> None:
         async with a_server(listen="nowhere.invalid:1"):
             pass
     assert str(caught.value) == f"cannot listen on nowhere.invalid:1: {unresolved.value.strerror}"
+
+
+async def test_a_server_whose_key_is_anothers_is_not_serving_until_it_has_it_again() -> None:
+    async def status_is(status: int) -> None:
+        async with asyncio.timeout(10):
+            while (await health.Check(health_pb2.HealthCheckRequest())).status != status:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+
+    registered = Registered()
+    registered.left.set()
+    registered.entered.set()
+    async with a_server(registered) as port, health_at(port) as health:
+        await status_is(health_pb2.HealthCheckResponse.SERVING)
+        registered.entered.clear()
+        registered.displaced.set()
+        await status_is(health_pb2.HealthCheckResponse.NOT_SERVING)
+        registered.displaced.clear()
+        registered.entered.set()
+        await status_is(health_pb2.HealthCheckResponse.SERVING)

@@ -1,6 +1,6 @@
 import asyncio
 
-from meshkit.backoff import Backoff, Streak
+from meshkit.backoff import Backoff, Outage, Streak
 from tests.support.fake_time import fake_time
 
 WORST = Backoff(base=0.05, cap=1.0, uniform=lambda: 1.0)
@@ -20,5 +20,34 @@ async def test_what_lasted_before_it_failed_begins_a_new_row() -> None:
     streak = Streak(WORST)
     for _ in range(8):
         await asyncio.sleep(streak.delay())
+    streak.holds()
     await asyncio.sleep(1.5)
     assert streak.delay() == 0.05
+
+
+@fake_time
+async def test_a_try_that_takes_longer_than_the_cap_to_fail_begins_no_new_row() -> None:
+    streak = Streak(WORST)
+    for _ in range(8):
+        await asyncio.sleep(2)
+        delay = streak.delay()
+    assert delay == 1.0
+
+
+@fake_time
+async def test_an_outage_is_told_at_once_for_another_reason_and_then_once_a_minute_with_a_count() -> None:
+    outage = Outage()
+    assert outage.failed("refused by port 1") == 1
+    assert [outage.failed(f"refused by port {port}") for port in range(8)] == [0] * 8
+    assert outage.failed("no answer") == 9
+    await asyncio.sleep(61)
+    assert outage.failed("no answer") == 1
+    assert outage.over()
+    assert not outage.over()
+    assert outage.failed("no answer") == 1
+
+
+@fake_time
+async def test_reasons_that_are_always_new_are_no_flood() -> None:
+    outage = Outage()
+    assert sum(bool(outage.failed("x" * length)) for length in range(100)) == 5

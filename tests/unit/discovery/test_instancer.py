@@ -136,16 +136,16 @@ async def test_values_that_are_no_addresses_are_ignored_and_neighbours_never_mat
 
 
 @fake_time
-async def test_one_address_under_two_keys_is_one_instance_until_both_are_gone() -> None:
+async def test_an_instance_is_the_prefix_and_its_address_and_a_port_that_can_be_called() -> None:
     etcd = with_instances(A)
-    etcd.set(PREFIX + "again", A)
-    async with Instancer(etcd, PREFIX, keep_last=0) as instancer:
-        await instancer.wait_instances()
-        etcd.delete(PREFIX + "again")
-        await asyncio.sleep(0.001)
-        assert instancer.instances == {A}
+    etcd.set(PREFIX + "admin/10.0.0.7:1", "10.0.0.7:1")
+    etcd.set(PREFIX + "10.0.0.8:1", "10.0.0.9:1")
+    etcd.set(PREFIX + "10.0.0.9:0", "10.0.0.9:0")
+    async with Instancer(etcd, PREFIX) as instancer:
+        assert await instancer.wait_instances() == {A}
+        etcd.set(PREFIX + "again", A)
         etcd.delete(PREFIX + A)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(10)
         assert instancer.instances == frozenset()
 
 

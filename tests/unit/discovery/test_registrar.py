@@ -177,3 +177,42 @@ def test_it_says_that_it_is_deregistered_only_where_that_is_so(reached: bool) ->
 def test_a_ttl_below_a_second_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 s"):
         Registrar(FakeEtcd(), PREFIX, VALUE, ttl=0)
+
+
+@fake_time
+async def test_a_key_that_a_living_other_holds_is_told_and_so_is_its_return() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        etcd.set(KEY, VALUE, 99)
+        async with asyncio.timeout(10):
+            await registration.wait_displaced()
+        assert not registration.registered
+        with capture_logs() as logs:
+            await asyncio.sleep(50)
+        assert len(logs) <= 1, "a line a look would be a flood"
+        etcd.delete(KEY)
+        async with asyncio.timeout(10):
+            await registration.wait_registered()
+        assert not registration.displaced
+
+
+@fake_time
+async def test_an_etcd_that_is_away_displaces_nobody_and_is_told_of_once_a_minute() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        with capture_logs() as logs:
+            etcd.go_down()
+            await asyncio.sleep(150)
+        assert registration.registered
+        assert not registration.displaced
+        counts = [entry["failures"] for entry in logs if entry["event"] == "lease not renewed, trying on"]
+        assert len(counts) == 3
+        assert counts[0] == 1
+        assert min(counts[1:]) > 10
+
+
+def test_a_port_that_nobody_can_call_is_not_registered() -> None:
+    with pytest.raises(ValueError, match="a port from 1 to 65535"):
+        Registrar(FakeEtcd(), PREFIX, "127.0.0.1:0")
