@@ -40,6 +40,7 @@ from meshkit import (
 )
 from meshkit.address import parse_address
 from meshkit.client import EndpointSource
+from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import DURATION, HOST_NAME, PEM_FILE, Count, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
@@ -74,6 +75,7 @@ class Settings:
     breaker_sleep: float
     breaker_max_concurrent: int
     breaker_volume: int
+    max_message_bytes: int
     tls_ca: Path | None
     tls_cert: Path | None
     tls_key: Path | None
@@ -128,6 +130,12 @@ class Settings:
     default=5,
     help="Least number of calls in 10s at which the breaker may open.",
 )
+@click.option(
+    "--max-message-bytes",
+    type=Count(1024, 64 * 1024 * 1024),
+    default=MAX_MESSAGE_BYTES,
+    help="Largest answer that is taken, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
+)
 @click.option("--tls-ca", type=PEM_FILE, help="Authorities that sign the servers' certificates (PEM); none: plaintext.")
 @click.option(
     "--tls-cert", type=PEM_FILE, help="Own certificate, for servers that ask for one (PEM), read again when it changes."
@@ -176,7 +184,10 @@ async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutpu
                 ) as tracer,
                 settings.etcd.client() as etcd,
                 Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,
-                Endpointer(instancer, channel_factory(conversation_over, tracer, tls=tls)) as endpointer,
+                Endpointer(
+                    instancer,
+                    channel_factory(conversation_over, tracer, tls=tls, max_message_bytes=settings.max_message_bytes),
+                ) as endpointer,
                 tls.renewing(endpointer.renew) if tls else contextlib.nullcontext(),
             ):
                 books = guarded(settings, endpointer)

@@ -33,6 +33,7 @@ from meshkit import (
     stop_signal,
 )
 from meshkit.address import parse_address
+from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import ADDRESS, CERTIFICATE_NAMES, DURATION, PEER_ADDRESS, PEM_FILE, RATE, Count
 from meshkit.program.logs import LogFormat, LogLevel
@@ -60,6 +61,7 @@ class Settings:
     tls_key: Path | None
     tls_client_ca: Path | None
     tls_client_names: tuple[str, ...] | None
+    max_message_bytes: int
     health_listen: str | None
     log_format: LogFormat
     log_level: LogLevel
@@ -101,6 +103,12 @@ class Settings:
     "--tls-client-names",
     type=CERTIFICATE_NAMES,
     help="Clients that may call, by a DNS name or URI of their certificates; none: all that --tls-client-ca signs.",
+)
+@click.option(
+    "--max-message-bytes",
+    type=Count(1024, 64 * 1024 * 1024),
+    default=MAX_MESSAGE_BYTES,
+    help="Largest request that is taken, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )
 @click.option("--health-listen", type=ADDRESS, help="Plaintext port for the health service alone; none: no such port.")
 def command(**flags: Any) -> int:
@@ -164,6 +172,7 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
                 health_listen=settings.health_listen,
                 registrar=Registrar(etcd, settings.etcd_prefix, settings.advertise, ttl=settings.lease_ttl),
                 interceptors=[TracingServerInterceptor(tracer, [SERVICE]), MiddlewareInterceptor(limiter, [SERVICE])],
+                max_message_bytes=settings.max_message_bytes,
                 drain=settings.drain,
                 grace=settings.grace,
             ),
