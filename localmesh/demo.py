@@ -19,6 +19,7 @@ from localmesh.components import BookClient, BookServer, Etcd, Zipkin
 from localmesh.ports import preferred_port
 from localmesh.process import StartError
 from localmesh.waterfall import waterfall
+from meshkit.background import end_tasks
 
 __all__ = ["Options", "run_demo"]
 
@@ -114,9 +115,7 @@ async def _all_of(*parts: Awaitable[None]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
 
 
 async def _started(console: Console, began: float, name: str, address: str, start: Awaitable[None]) -> None:

@@ -39,6 +39,7 @@ from meshkit import (
     stop_signal,
 )
 from meshkit.address import parse_address
+from meshkit.background import end_tasks
 from meshkit.client import EndpointSource
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
@@ -220,9 +221,7 @@ def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) ->
 async def _first_of(*conditions: Any, timeout: float) -> None:
     tasks = [asyncio.ensure_future(condition) for condition in conditions]
     done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    await end_tasks(pending)
     if not done:
         log.warning("no instance of the service is known", waited=timeout)
 
