@@ -134,6 +134,7 @@ def run(command: click.Command, prefix: str) -> NoReturn:
         command: returns its exit code, None for 0.
         prefix: of the environment variables, e.g. `BOOK_SERVER`.
     """
+    _fill_standard_streams()
     try:
         code = command.main(auto_envvar_prefix=prefix, standalone_mode=False)
     except click.UsageError as error:
@@ -153,6 +154,16 @@ def _fail(message: str, code: int) -> NoReturn:
     line = printable(" ".join(without_secrets(message).split()))
     click.echo(line if len(line) <= MAX_ERROR else f"{line[:MAX_ERROR]} ...", err=True)
     sys.exit(code)
+
+
+def _fill_standard_streams() -> None:
+    """A standard stream that is closed (`>&-`) would be the number of the next socket; uvloop ends the program then."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It gets the lowest number that is free.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _forget_output() -> None:
