@@ -163,7 +163,8 @@ async def status(
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Do": coded}),))
 
     async with (
-        serve(add, [SERVICE], listen="127.0.0.1:0", interceptors=interceptors, drain=0, grace=0) as port,
+        # The answer may be there before the handler has ended, and with it its span.
+        serve(add, [SERVICE], listen="127.0.0.1:0", interceptors=interceptors, drain=0, grace=10) as port,
         grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
         asyncio.timeout(30),
     ):
