@@ -5,6 +5,7 @@
 {{ include "bookmesh.zipkinEnv" (list . "BOOK_CLIENT") }}
 - {name: BOOK_CLIENT_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
 - {name: BOOK_CLIENT_LOG_LEVEL, value: {{ .Values.logLevel | quote }}}
+- {name: BOOK_CLIENT_MAX_MESSAGE_BYTES, value: {{ .Values.maxMessageBytes | toJson | quote }}}
 {{- with .Values.client }}
 - {name: BOOK_CLIENT_INTERVAL, value: {{ .interval | quote }}}
 - {name: BOOK_CLIENT_CONCURRENCY, value: {{ .concurrency | toJson | quote }}}
