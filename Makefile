@@ -40,7 +40,7 @@ setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTH
 test: setup ## everything: lint, format, types, generated code, the chart, then unit and integration tests
 	@$(MAKE) --no-print-directory -j2 lint types proto-check
 	@$(MAKE) --no-print-directory chart-check
-	@$(BIN)/python -m pytest tests/unit tests/integration -n 3 --dist loadfile
+	@$(BIN)/python -m pytest tests/unit tests/integration -n 3 --dist loadfile --cov --cov-report=html:.run/coverage/html
 
 .PHONY: unit
 unit: venv ## the unit tests: no port, no sleep, seconds
