@@ -36,6 +36,8 @@ class Connection(Protocol):
 
 # Time-outs in a row after which the connection is made anew.
 TIME_OUTS = 2
+# Seconds that an instance which need not connect first counts as ready without a connection.
+FIRST_CALLS = 1.0
 
 
 class InstanceEndpoint(Generic[Request, Response]):
@@ -47,7 +49,8 @@ class InstanceEndpoint(Generic[Request, Response]):
             whose connection was lost, or that was UNAVAILABLE, is not ready until it is connected: no call is spent
             on finding out. Two calls in a row that time out on one connection make it anew.
         breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
-        connect_first: whether it is not ready from the start, until it is connected. Default no.
+        connect_first: whether it is not ready from the start, until it is connected. Default no: it has one second in
+            which a first call may wait for the connection.
     """
 
     def __init__(
@@ -64,9 +67,15 @@ class InstanceEndpoint(Generic[Request, Response]):
         self._breaker = breaker
         candidate: object = endpoint
         self._connection = candidate if isinstance(candidate, Connection) else None
-        self._connect_first = connect_first
         self._time_outs = 0
         self._connections = 0
+        # Until then (the loop's time) it counts as ready without a connection.
+        self._hoped_until = 0.0
+        if self._connection is not None:
+            if not connect_first:
+                self._hoped_until = asyncio.get_running_loop().time() + FIRST_CALLS
+            # Connects at once: a connection that is lost before its first call is noticed as any other.
+            self._connection.connected()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -76,8 +85,8 @@ class InstanceEndpoint(Generic[Request, Response]):
         if self._connection is not None:
             if self._connection.connected():
                 # From now on it counts when the connection is lost, be it with no call under way.
-                self._connect_first = True
-            elif self._connect_first:
+                self._hoped_until = 0.0
+            elif asyncio.get_running_loop().time() >= self._hoped_until:
                 return False
         return self._breaker is None or self._breaker.ready
 
@@ -109,8 +118,8 @@ class InstanceEndpoint(Generic[Request, Response]):
                 self._timed_out(connection)
             else:
                 self._time_outs = 0
-            if self._connection is not None and code is grpc.StatusCode.UNAVAILABLE:
-                self._connect_first = True
+            if code is grpc.StatusCode.UNAVAILABLE:
+                self._hoped_until = 0.0
             raise
         else:
             self._time_outs = 0
@@ -133,7 +142,7 @@ class InstanceEndpoint(Generic[Request, Response]):
         if self._time_outs >= TIME_OUTS:
             self._time_outs = 0
             self._connections += 1
-            self._connect_first = True
+            self._hoped_until = 0.0
             self._connection.reconnect()
 
     async def drained(self) -> None:

@@ -40,6 +40,7 @@ def paused(cluster: Cluster, node: str) -> Iterator[None]:
     finally:
         cluster.run("docker", "unpause", node)
         cluster.run("kubectl", "wait", f"node/{node}", "--for=condition=Ready", "--timeout=120s", within=130)
+        cluster.wait_no_taints(node)
 
 
 def install_with_two_of_three_on(mesh: Mesh, goes: str, stays: str, *, etcd: str) -> None:

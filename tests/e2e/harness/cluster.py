@@ -17,6 +17,7 @@ from tests.e2e.harness.waiting import NotYetError, until
 __all__ = ["ROOT", "Cluster", "CommandError"]
 
 ROOT = Path(__file__).resolve().parents[3]
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 
 
@@ -74,9 +75,18 @@ class Cluster:
         ]
 
     def workers(self) -> list[str]:
-        """The names of the nodes that take pods."""
-        nodes = self.json("/api/v1/nodes")["items"]
-        return [node["metadata"]["name"] for node in nodes if not node["spec"].get("taints")]
+        """The names of the nodes that are not of the control plane; a taint of the moment does not matter."""
+        nodes = self.json("/api/v1/nodes", {"labelSelector": f"!{CONTROL_PLANE}"})["items"]
+        return [node["metadata"]["name"] for node in nodes]
+
+    def wait_no_taints(self, node: str) -> None:
+        """Wait until a node takes pods again: its taints go some time after it is Ready."""
+
+        def untainted() -> None:
+            if taints := self.json(f"/api/v1/nodes/{node}")["spec"].get("taints"):
+                raise NotYetError(f"{[taint['key'] for taint in taints]}")
+
+        until(untainted, within=60, what=f"no taints on {node}")
 
     def pods(self, namespace: str, selector: str = "") -> list[dict[str, Any]]:
         """All pods of a namespace, as the API gives them."""

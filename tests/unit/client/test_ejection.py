@@ -185,6 +185,31 @@ async def test_a_connection_that_is_lost_between_two_calls_costs_no_call() -> No
 
 
 @fake_time
+async def test_a_connection_that_is_lost_before_its_first_call_costs_no_call() -> None:
+    class Line:
+        def __init__(self, *, up: bool) -> None:
+            self.up = up
+            self.calls = 0
+
+        async def __call__(self, _: Any) -> Any:
+            self.calls += 1
+            return "book"
+
+        def connected(self) -> bool:
+            return self.up
+
+        def reconnect(self) -> None:
+            raise AssertionError("nothing has timed out")
+
+    stands, lost = Line(up=True), Line(up=False)
+    retry = Retry(RoundRobin(judged_endpoints(a=stands, b=lost)), timeout=10)
+    for _ in range(4):
+        await asyncio.sleep(5)
+        await retry(None)
+    assert (stands.calls, lost.calls) == (4, 0)
+
+
+@fake_time
 async def test_the_sleep_window_doubles_while_probes_fail_and_starts_anew_after_a_good_spell() -> None:
     breaker = HystrixBreaker("a", request_volume=1, sleep_window=1, max_sleep_window=4, window=10, clock=now)
 
