@@ -29,6 +29,7 @@ from typing import NamedTuple
 import grpc
 
 __all__ = [
+    "MAX_DETAILS",
     "BreakerOpenError",
     "BreakerTimeoutError",
     "CollectorUnavailableError",
@@ -108,7 +109,8 @@ _MEANINGS = {
     grpc.StatusCode.OUT_OF_RANGE: _ANSWER,
 }
 
-# Bytes of a text that travels as a status' details: gRPC spells a byte with up to three, peers take 8 KiB of headers.
+# Bytes of UTF-8 that the text of a status may have. gRPC spells a byte with up to three, and a peer that takes 8 KiB of
+# headers makes RESOURCE_EXHAUSTED of a status that goes beyond. Texts grow with each tier, as errors tell of errors.
 MAX_DETAILS = 2048
 # Bytes of one attempt's text within that of all.
 MAX_ATTEMPT_DETAILS = 400
@@ -253,7 +255,7 @@ def is_retryable(error: Exception) -> bool:
 
 
 def shortened(text: str, most: int = MAX_DETAILS) -> str:
-    """A text cut to so many bytes of UTF-8: texts of errors within errors grow with each tier."""
+    """Cut a text to a number of bytes of UTF-8; by default to `MAX_DETAILS`, for a status."""
     if len(text) * 4 <= most or len(raw := text.encode(errors="replace")) <= most:
         return text
     return raw[: most - 3].decode(errors="ignore") + "…"

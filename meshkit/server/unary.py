@@ -14,7 +14,7 @@ import structlog
 
 from meshkit import caller, deadline
 from meshkit.endpoint import Middleware
-from meshkit.errors import MeshError, status_of
+from meshkit.errors import MeshError, shortened, status_of
 
 __all__ = ["KEPT_METHODS", "Behavior", "Context", "Handler", "UnaryInterceptor", "guarded"]
 
@@ -26,9 +26,6 @@ Handler = Any
 Behavior = Callable[[Any, Context], Awaitable[Any]]
 # Wrapped handlers that are kept. A bound, as a generic handler may answer whatever method a client names.
 KEPT_METHODS = 1024
-# Of a status' text, in bytes of UTF-8; on the wire each can become three. A peer takes 8 or 16 KiB of headers, and
-# makes RESOURCE_EXHAUSTED of a status whose text goes beyond. Texts grow from tier to tier, as errors tell of errors.
-MAX_DETAILS_BYTES = 1024
 
 _guarded_behaviors: WeakSet[Behavior] = WeakSet()
 
@@ -156,7 +153,7 @@ def _bytes(answer: Any) -> bytes:
 
 
 class _BriefContext:
-    """A call's context that cuts the texts of statuses; see MAX_DETAILS_BYTES."""
+    """A call's context that shortens the texts of statuses."""
 
     __slots__ = ("_context",)
 
@@ -169,17 +166,10 @@ class _BriefContext:
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[Any, ...] = ()
     ) -> NoReturn:
-        await self._context.abort(code, _cut(details), trailing_metadata)
+        await self._context.abort(code, shortened(details), trailing_metadata)
 
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
         await self.abort(status.code, status.details, status.trailing_metadata)
 
     def set_details(self, details: str) -> None:
-        self._context.set_details(_cut(details))
-
-
-def _cut(text: str) -> str:
-    encoded = text.encode(errors="replace")
-    if len(encoded) <= MAX_DETAILS_BYTES:
-        return text
-    return encoded[: MAX_DETAILS_BYTES - 3].decode(errors="ignore") + "..."
+        self._context.set_details(shortened(details))

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from meshkit import MiddlewareInterceptor, TracingServerInterceptor, serve
 from meshkit.client import instance_channel
-from meshkit.errors import FailedAttempt, NoEndpointsError, RetryError
+from meshkit.errors import MAX_DETAILS, FailedAttempt, NoEndpointsError, RetryError
 from meshkit.server import UnaryInterceptor
 from meshkit.tracing import attributes
 from tests.support.fakes import rpc_error
@@ -189,7 +189,7 @@ async def test_a_handlers_failure_has_its_status_in_the_answer_and_in_the_span(
         seen, details = await status(handler, combinations[traced])
     assert (seen, details[: len(text)] if "Connection refused" not in text else text) == (code, text)
     assert SECRET not in details
-    assert len(details.encode()) <= 1024
+    assert len(details.encode()) <= MAX_DETAILS
     for span in spans.get_finished_spans():
         assert (span.attributes or {})[attributes.RPC_STATUS_CODE] == code.value[0]
     assert len(spans.get_finished_spans()) == (traced != "with a middleware")
