@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from meshkit.server.callers import CallerInterceptor
+from meshkit.server.handlers import HandlerInterceptor
 from meshkit.server.health import HealthServicer
 from meshkit.server.interceptor import MiddlewareInterceptor
 from meshkit.server.serving import serve
 from meshkit.server.spans import TracingServerInterceptor
-from meshkit.server.unary import UnaryInterceptor
 
 __all__ = [
     "CallerInterceptor",
+    "HandlerInterceptor",
     "HealthServicer",
     "MiddlewareInterceptor",
     "TracingServerInterceptor",
-    "UnaryInterceptor",
     "serve",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import structlog
 
-from meshkit.server.unary import KEPT_METHODS, Context, Handler
+from meshkit.server.handlers import Context, Handler, HandlerInterceptor, kind_of
 
 __all__ = ["CallerInterceptor"]
 
@@ -23,7 +23,7 @@ DNS_NAMES, URIS = "peer_dns", "peer_uri"
 REPORTED_CALLERS = 100
 
 
-class CallerInterceptor(grpc.aio.ServerInterceptor):
+class CallerInterceptor(HandlerInterceptor):
     """Refuses, with PERMISSION_DENIED, every call whose caller's certificate has none of the names.
 
     An authority says who somebody is, not what they may do: where it signs for others too, each of their certificates
@@ -35,23 +35,14 @@ class CallerInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
         self._dns_names = frozenset(name.lower().encode() for name in names)
         self._uris = frozenset(name.encode() for name in names)
-        self._guarded = lru_cache(KEPT_METHODS)(self._guard)
         self._report = lru_cache(REPORTED_CALLERS)(_report)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Guard the handler of a call; see grpc.aio.ServerInterceptor."""
-        handler = await continuation(handler_call_details)
-        return None if handler is None else self._guarded(handler)
-
-    def _guard(self, handler: Handler) -> Handler:
-        kind = "stream" if handler.request_streaming else "unary"
-        kind += "_stream" if handler.response_streaming else "_unary"
+    def wrap(self, handler: Handler, method: str) -> Handler:  # noqa: ARG002 - all methods alike
+        """Check the caller before a handler of any kind runs."""
+        kind = kind_of(handler)
         behavior, decode = getattr(handler, kind), handler.request_deserializer
         if handler.request_streaming or decode is None:
             return handler._replace(**{kind: self._checked(behavior, lambda request: request)})

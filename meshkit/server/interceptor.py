@@ -8,12 +8,13 @@ from typing import Any
 import grpc
 
 from meshkit.endpoint import Middleware
-from meshkit.server.unary import Handler, UnaryInterceptor, guarded
+from meshkit.server.handlers import Handler, HandlerInterceptor
+from meshkit.server.unary import guarded
 
 __all__ = ["MiddlewareInterceptor"]
 
 
-class MiddlewareInterceptor(UnaryInterceptor):
+class MiddlewareInterceptor(HandlerInterceptor):
     """Runs unary calls through an endpoint middleware, under the deadline that the caller has set.
 
     Whatever fails has its gRPC status: see `meshkit.server.unary.guarded`.
@@ -28,5 +29,7 @@ class MiddlewareInterceptor(UnaryInterceptor):
         self._middleware = middleware
 
     def wrap(self, handler: Handler, method: str) -> Handler:
-        """See `UnaryInterceptor.wrap`."""
+        """Put the middleware around a unary handler; leave streams as they are."""
+        if handler.unary_unary is None:
+            return handler
         return grpc.unary_unary_rpc_method_handler(guarded(handler, method, self._middleware))

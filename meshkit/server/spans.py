@@ -11,7 +11,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
-from meshkit.server.unary import Behavior, Context, Handler, UnaryInterceptor, guarded
+from meshkit.server.handlers import Context, Handler, HandlerInterceptor
+from meshkit.server.unary import Behavior, guarded
 from meshkit.tracing.attributes import record_status, rpc_attributes
 from meshkit.tracing.b3 import extracted
 
@@ -20,7 +21,7 @@ __all__ = ["TracingServerInterceptor"]
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class TracingServerInterceptor(UnaryInterceptor):
+class TracingServerInterceptor(HandlerInterceptor):
     """Continues the caller's trace, or starts one, with a SERVER span for each unary call.
 
     Put it first among the interceptors, so that refusals by the others are seen. Within it the caller's deadline is in
@@ -36,7 +37,9 @@ class TracingServerInterceptor(UnaryInterceptor):
         self._tracer = tracer
 
     def wrap(self, handler: Handler, method: str) -> Handler:
-        """See `UnaryInterceptor.wrap`."""
+        """Put a span around a unary handler; leave streams as they are."""
+        if handler.unary_unary is None:
+            return handler
         return grpc.unary_unary_rpc_method_handler(self._traced(guarded(handler, method), method))
 
     def _traced(self, behavior: Behavior, method: str) -> Behavior:

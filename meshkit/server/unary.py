@@ -1,11 +1,9 @@
-"""How a server's interceptors wrap the unary handlers of a service: each once, not at every call."""
+"""What a unary handler gets around it: the caller's deadline, a middleware, and a status for every failure."""
 
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection
-from functools import lru_cache
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 from weakref import WeakSet
 
@@ -15,55 +13,15 @@ import structlog
 from meshkit import caller, deadline
 from meshkit.endpoint import Middleware
 from meshkit.errors import MeshError, shortened, status_of
+from meshkit.server.handlers import Context, Handler
 
-__all__ = ["KEPT_METHODS", "Behavior", "Context", "Handler", "UnaryInterceptor", "guarded"]
+__all__ = ["Behavior", "guarded"]
 
 log = structlog.stdlib.get_logger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
-# grpc.RpcMethodHandler, whose fields its type stubs leave out.
-Handler = Any
 Behavior = Callable[[Any, Context], Awaitable[Any]]
-# Wrapped handlers that are kept. A bound, as a generic handler may answer whatever method a client names.
-KEPT_METHODS = 1024
 
 _guarded_behaviors: WeakSet[Behavior] = WeakSet()
-
-
-class UnaryInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the unary handlers of some services; all other handlers pass untouched.
-
-    Args:
-        services: full names of the services it is for.
-    """
-
-    def __init__(self, services: Collection[str]) -> None:
-        self._prefixes = tuple(f"/{service}/" for service in services)
-        self._wrapped = lru_cache(KEPT_METHODS)(self.wrap)
-
-    @abstractmethod
-    def wrap(self, handler: Handler, method: str) -> Handler:
-        """Wrap a unary handler.
-
-        Args:
-            handler: a grpc.RpcMethodHandler with `unary_unary`.
-            method: full name, e.g. `/BookService/GetBookInfo`.
-
-        Returns:
-            The handler to use instead; it is kept.
-        """
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler of a call; see grpc.aio.ServerInterceptor."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or handler.unary_unary is None or not method.startswith(self._prefixes):
-            return handler
-        return self._wrapped(handler, method)
 
 
 def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | None = None) -> Behavior:

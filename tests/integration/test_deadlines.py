@@ -13,7 +13,7 @@ from opentelemetry import trace
 from meshkit import MiddlewareInterceptor, TracingServerInterceptor, serve
 from meshkit.client import TracingClientInterceptor, instance_channel
 from meshkit.deadline import inherit, remaining, within
-from meshkit.server import UnaryInterceptor
+from meshkit.server import HandlerInterceptor
 from tests.support import http2
 
 SERVICE = "p.S"
@@ -24,7 +24,7 @@ UNARY, UNARY_STREAM, STREAM_UNARY, STREAM_STREAM = (
     grpc.stream_unary_rpc_method_handler,
     grpc.stream_stream_rpc_method_handler,
 )
-INTERCEPTORS: dict[str, list[UnaryInterceptor]] = {
+INTERCEPTORS: dict[str, list[HandlerInterceptor]] = {
     "tracing": [TracingServerInterceptor(TRACER, [SERVICE])],
     "middleware": [MiddlewareInterceptor(None, [SERVICE])],
     "both": [TracingServerInterceptor(TRACER, [SERVICE]), MiddlewareInterceptor(None, [SERVICE])],
@@ -39,7 +39,7 @@ CHANNELS: dict[str, Callable[[str], grpc.aio.Channel]] = {
 
 
 @asynccontextmanager
-async def serving(interceptors: list[UnaryInterceptor], **handlers: Any) -> AsyncIterator[str]:
+async def serving(interceptors: list[HandlerInterceptor], **handlers: Any) -> AsyncIterator[str]:
     def add(server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 

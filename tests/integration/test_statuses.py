@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from meshkit import MiddlewareInterceptor, TracingServerInterceptor, serve
 from meshkit.client import instance_channel
 from meshkit.errors import MAX_DETAILS, FailedAttempt, NoEndpointsError, RetryError
-from meshkit.server import UnaryInterceptor
+from meshkit.server import HandlerInterceptor
 from meshkit.tracing import attributes
 from tests.support.fakes import rpc_error
 
@@ -152,7 +152,7 @@ def tracing(spans: InMemorySpanExporter) -> TracingServerInterceptor:
 
 
 async def status(
-    handler: Callable[..., Any], interceptors: Sequence[UnaryInterceptor], request: bytes = b""
+    handler: Callable[..., Any], interceptors: Sequence[HandlerInterceptor], request: bytes = b""
 ) -> tuple[grpc.StatusCode, str]:
     """What a caller without a deadline hears."""
     coded = grpc.unary_unary_rpc_method_handler(
@@ -180,7 +180,7 @@ async def test_a_handlers_failure_has_its_status_in_the_answer_and_in_the_span(
 ) -> None:
     handler, code, text = HANDLERS[name]
     middleware = MiddlewareInterceptor(None, [SERVICE])
-    combinations: dict[str, list[UnaryInterceptor]] = {
+    combinations: dict[str, list[HandlerInterceptor]] = {
         "traced": [tracing],
         "with a middleware": [middleware],
         "both": [tracing, middleware],

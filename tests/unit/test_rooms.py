@@ -51,7 +51,7 @@ NAMES = {
         instance_channel
     """,
     "meshkit.server": """
-        CallerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor UnaryInterceptor serve
+        CallerInterceptor HandlerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor serve
     """,
     "meshkit.discovery": "InstanceChange Instancer Observer Registrar",
     "meshkit.program": "LOG_FORMATS LOG_LEVELS LogFormat LogLevel configure_logging run_async stop_signal",
