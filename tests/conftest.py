@@ -1,6 +1,7 @@
 """Real etcd and real Zipkin on free ports, for the tests that ask for them; each test has an etcd of its own."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from meshkit.etcd import EtcdClient
 # How long an example takes depends on what else the machine does: no reason to fail.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+# Under nohup the tests, and what they start, would ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
