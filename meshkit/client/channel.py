@@ -9,12 +9,12 @@ from typing import Generic
 
 import grpc
 import structlog
-from opentelemetry.trace import NoOpTracer, Tracer
+from opentelemetry.trace import Tracer
 
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
 from meshkit.client.instance import Factory
-from meshkit.client.spans import TracedChannel
+from meshkit.client.spans import DeadlineChannel, TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.options import MAX_MESSAGE_BYTES, instance_options
 from meshkit.shared_channel import SharedChannel
@@ -50,7 +50,7 @@ def instance_channel(
         channel = grpc.aio.insecure_channel(target, options=options)
     else:
         channel = grpc.aio.secure_channel(target, tls.credentials(), options=options + tls.options())
-    return TracedChannel(channel, tracer or NoOpTracer(), instance)
+    return DeadlineChannel(channel) if tracer is None else TracedChannel(channel, tracer, instance)
 
 
 def channel_factory(

@@ -52,6 +52,7 @@ class DeadlineChannel(grpc.aio.Channel):
     """A channel whose calls end at the current deadline at the latest, as `meshkit.deadline` knows it.
 
     A call that is made within another is thereby bounded by that one's caller, and tells the server of it.
+    A unary answer that cannot be decoded fails the call with INTERNAL.
 
     Args:
         channel: makes the calls, and is closed with this.
@@ -60,9 +61,16 @@ class DeadlineChannel(grpc.aio.Channel):
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
 
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+    def unary_unary(
+        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
+    ) -> Any:
         """See grpc.aio.Channel; the same for the methods below."""
-        return _on_time(self._channel.unary_unary(*args, **kwargs))
+        make_call = self._channel.unary_unary(method, request_serializer, _lenient(response_deserializer), **kwargs)
+
+        def call(request: Any, *, timeout: float | None = None, **options: Any) -> _CheckedCall:
+            return _CheckedCall(make_call(request, timeout=deadline.bounded(timeout), **options))
+
+        return call
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         return _on_time(self._channel.unary_stream(*args, **kwargs))
@@ -125,8 +133,7 @@ def _checked(answer: Any) -> Any:
 class TracedChannel(DeadlineChannel):
     """A channel whose unary calls each make a CLIENT span and send its context along in B3 headers.
 
-    Its calls end at the current deadline at the latest, see `DeadlineChannel`. A unary answer that cannot be decoded
-    fails the call with INTERNAL.
+    Deadlines and answers that cannot be decoded: as `DeadlineChannel`.
 
     It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
     in a task of its own, on top of the task that the call itself is.
@@ -163,44 +170,15 @@ class TracedChannel(DeadlineChannel):
         return traced
 
 
-class _TracedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
-    """A call whose span ends with it."""
+class _CheckedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
+    """A call whose answer is one."""
 
-    def __init__(self, call: Any, span: Span) -> None:
+    def __init__(self, call: Any) -> None:
         self._call = call
-        self._span: Span | None = span
-        self._awaited = False
-        call.add_done_callback(self._done)
 
     def __await__(self) -> Generator[Any, None, Any]:
         """The answer; see grpc.aio.UnaryUnaryCall, as for the methods below."""
-        self._awaited = True
-        span, self._span = self._span, None
-        if span is None:
-            return _checked((yield from self._call.__await__()))
-        try:
-            answer = _checked((yield from self._call.__await__()))
-        except asyncio.CancelledError:
-            _record_cancellation(span)
-            raise
-        except grpc.aio.AioRpcError as error:
-            record_status(span, error.code(), error.details())
-            raise
-        else:
-            record_status(span, grpc.StatusCode.OK, None)
-            return answer
-        finally:
-            span.end()
-
-    def _done(self, _: object) -> None:
-        # Of a call whose answer nobody awaits only its status is asked for, if anything.
-        if not self._awaited and self._span is not None:
-            span, self._span = self._span, None
-            self._ending = asyncio.ensure_future(self._end(span))
-
-    async def _end(self, span: Span) -> None:
-        record_status(span, await self._call.code(), await self._call.details())
-        span.end()
+        return _checked((yield from self._call.__await__()))
 
     async def code(self) -> grpc.StatusCode:
         return await self._call.code()  # type: ignore[no-any-return]
@@ -233,6 +211,45 @@ class _TracedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._call.add_done_callback(lambda _: callback(self))
 
 
+class _TracedCall(_CheckedCall):
+    """A call whose span ends with it."""
+
+    def __init__(self, call: Any, span: Span) -> None:
+        super().__init__(call)
+        self._span: Span | None = span
+        self._awaited = False
+        call.add_done_callback(self._done)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        self._awaited = True
+        span, self._span = self._span, None
+        if span is None:
+            return _checked((yield from self._call.__await__()))
+        try:
+            answer = _checked((yield from self._call.__await__()))
+        except asyncio.CancelledError:
+            _record_cancellation(span)
+            raise
+        except grpc.aio.AioRpcError as error:
+            record_status(span, error.code(), error.details())
+            raise
+        else:
+            record_status(span, grpc.StatusCode.OK, None)
+            return answer
+        finally:
+            span.end()
+
+    def _done(self, _: object) -> None:
+        # Of a call whose answer nobody awaits only its status is asked for, if anything.
+        if not self._awaited and self._span is not None:
+            span, self._span = self._span, None
+            self._ending = asyncio.ensure_future(self._end(span))
+
+    async def _end(self, span: Span) -> None:
+        record_status(span, await self._call.code(), await self._call.details())
+        span.end()
+
+
 class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     """Makes a CLIENT span an attempt and sends its context along in B3 headers; the current deadline bounds it.
 
@@ -257,12 +274,17 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
             timeout = deadline.bounded(client_call_details.timeout)
             call = await continuation(client_call_details._replace(metadata=metadata, timeout=timeout), request)
             try:
-                code = await call.code()
+                code, details = await call.code(), await call.details()
+                if code is grpc.StatusCode.OK:
+                    _checked(await call)
             except asyncio.CancelledError:
                 call.cancel()
                 _record_cancellation(span)
                 raise
-            record_status(span, code, await call.details())
+            except grpc.aio.AioRpcError as error:
+                record_status(span, error.code(), error.details())
+                raise
+            record_status(span, code, details)
             return call
         finally:
             span.end()

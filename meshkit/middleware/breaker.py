@@ -126,6 +126,8 @@ class HystrixBreaker:
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=sys.maxsize, listeners=[_Relay(self, tuple(listeners))], throw_new_error_on_trip=False
         )
+        # The circuit's own `current_state` goes through three look-ups, and each call asks several times.
+        self._state: str = pybreaker.STATE_CLOSED
         self._sleep_window = policy.sleep_window
         self._on_probation = 0
         self._in_a_row = 0
@@ -184,12 +186,12 @@ class HystrixBreaker:
     @property
     def current_state(self) -> str:
         """`closed`, `open` or `half-open`."""
-        return self._circuit.current_state
+        return self._state
 
     @property
     def ready(self) -> bool:
         """Whether a call would be let through now."""
-        state = self._circuit.current_state
+        state = self._state
         if state == pybreaker.STATE_CLOSED:
             return self._in_flight < self.policy.max_concurrent
         return not self._probing if state == pybreaker.STATE_HALF_OPEN else self._slept()
@@ -197,18 +199,20 @@ class HystrixBreaker:
     def open(self) -> None:
         """Open the circuit for a sleep window."""
         now = self._clock()
-        if self._circuit.current_state == pybreaker.STATE_HALF_OPEN or now < self._closed_at + self.policy.window:
+        if self._state == pybreaker.STATE_HALF_OPEN or now < self._closed_at + self.policy.window:
             self._sleep_window = min(self._sleep_window * 2, self.policy.max_sleep_window or self.policy.sleep_window)
         else:
             self._sleep_window = self.policy.sleep_window
         self._opened_at = now
         self._generation += 1
+        self._state = pybreaker.STATE_OPEN
         self._circuit.open()
 
     def half_open(self) -> None:
         """Let probes through, one at a time."""
         self._generation += 1
         self._passed, self._probing = 0, False
+        self._state = pybreaker.STATE_HALF_OPEN
         self._circuit.half_open()
 
     def close(self) -> None:
@@ -217,11 +221,12 @@ class HystrixBreaker:
         self._in_a_row = 0
         self._closed_at = self._clock()
         self._generation += 1
+        self._state = pybreaker.STATE_CLOSED
         self._circuit.close()
 
     def note_failure(self) -> None:
         """Count a failure that shows only after its call had ended, in a way that said nothing."""
-        if self._circuit.current_state != pybreaker.STATE_OPEN:
+        if self._state != pybreaker.STATE_OPEN:
             self._count(failed=True)
 
     def _slept(self) -> bool:
@@ -229,12 +234,12 @@ class HystrixBreaker:
 
     def _admit(self) -> int:
         """Let a call through, as the probe if need be, and tell the generation that it belongs to."""
-        if self._circuit.current_state == pybreaker.STATE_OPEN and self._slept():
+        if self._state == pybreaker.STATE_OPEN and self._slept():
             self.half_open()
             self._probing = True
-        elif self._circuit.current_state == pybreaker.STATE_HALF_OPEN and not self._probing:
+        elif self._state == pybreaker.STATE_HALF_OPEN and not self._probing:
             self._probing = True
-        elif self._circuit.current_state != pybreaker.STATE_CLOSED:
+        elif self._state != pybreaker.STATE_CLOSED:
             left = max(0.0, self._opened_at + self._sleep_window - self._clock())
             waits_for = f"probe in {left:.1f} s" if left else "probe under way"
             raise BreakerOpenError(f"breaker {self.name} is open: {waits_for}")
@@ -254,12 +259,12 @@ class HystrixBreaker:
         """A call of this generation has ended; None: in a way that says nothing of the service."""
         if failed is not None:
             self._count(failed=failed)
-        elif self._circuit.current_state == pybreaker.STATE_HALF_OPEN:
+        elif self._state == pybreaker.STATE_HALF_OPEN:
             # The next call is the probe instead.
             self._probing = False
 
     def _count(self, *, failed: bool) -> None:
-        if self._circuit.current_state == pybreaker.STATE_HALF_OPEN:
+        if self._state == pybreaker.STATE_HALF_OPEN:
             self._passed, self._probing = self._passed + 1, False
             if failed:
                 self.open()

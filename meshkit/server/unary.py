@@ -101,7 +101,7 @@ async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
 
 def _is_failure(code: Any) -> bool:
     """Whether a context's code, an int or a grpc.StatusCode or None, is that of a failed call."""
-    return code not in {None, 0, grpc.StatusCode.OK}
+    return bool(code) and code is not grpc.StatusCode.OK
 
 
 def _bytes(answer: Any) -> bytes:

@@ -27,8 +27,8 @@ def tracer_provider(
     Args:
         service: e.g. `book-server`; the local endpoint's name in Zipkin.
         address: `host:port` (or an IP address alone) of the local endpoint.
-        zipkin: the collector's URL, e.g. `http://127.0.0.1:9411/api/v2/spans`; None: contexts are made and
-            propagated, nothing is recorded.
+        zipkin: the collector's URL, e.g. `http://127.0.0.1:9411/api/v2/spans`; None: no trace begins here;
+            that of a caller is passed on.
         exporter: instead of Zipkin's, e.g. an OTLP exporter or, in tests, one that keeps spans in memory.
 
     Its `shutdown()` sends what is left, within 4 s, and blocks meanwhile; `open_tracer` sees to that.

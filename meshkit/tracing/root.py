@@ -40,6 +40,8 @@ class root_span:  # noqa: N801 - reads as the statement that it is: `with root_s
 
 
 def trace_id_of(span: Span) -> str:
-    """The trace id as Zipkin shows it: 32 hexadecimal digits, 16 where the caller sent a 64-bit one."""
+    """The trace id as Zipkin shows it: 32 hexadecimal digits, 16 where the caller sent a 64-bit one; "" without one."""
     trace_id = span.get_span_context().trace_id
+    if not trace_id:
+        return ""
     return f"{trace_id:0{32 if trace_id >> 64 else 16}x}"

@@ -133,7 +133,8 @@ class LightSpan(ReadableSpan, Span):
 class LightTracer(trace.Tracer):
     """Makes LightSpans. A trace that was begun elsewhere is sampled as it was there; the sampler decides the others.
 
-    Without a processor, its spans are contexts only.
+    Without a processor it begins no trace, as the callees would record parts of one that has no root: the current
+    context is passed on as it is, where there is one.
     """
 
     def __init__(self, provider: LightTracerProvider, scope: InstrumentationScope) -> None:
@@ -152,7 +153,10 @@ class LightTracer(trace.Tracer):
         set_status_on_exception: bool = True,  # noqa: ARG002
     ) -> Span:
         """See `opentelemetry.trace.Tracer`."""
-        parent: SpanContext | None = trace.get_current_span(context).get_span_context()
+        current = trace.get_current_span(context)
+        if not self.provider.processors:
+            return current if not current.is_recording() else NonRecordingSpan(current.get_span_context())
+        parent: SpanContext | None = current.get_span_context()
         tags: dict[str, Any] = dict(attributes) if attributes else {}
         if parent is not None and parent.is_valid:
             trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
@@ -162,7 +166,7 @@ class LightTracer(trace.Tracer):
             flags = _SAMPLED if decided.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
             state = decided.trace_state or None  # type: ignore[assignment]
         own = SpanContext(trace_id, getrandbits(64) or 1, is_remote=False, trace_flags=flags, trace_state=state)
-        if not flags & TraceFlags.SAMPLED or not self.provider.processors:
+        if not flags & TraceFlags.SAMPLED:
             return NonRecordingSpan(own)
         span = LightSpan(name, own, parent, kind, tags, time.time_ns() if start_time is None else start_time, self)
         for link in links or ():

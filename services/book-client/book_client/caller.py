@@ -91,7 +91,7 @@ class Caller:
                 failure = error
                 raise _FailedCallError(error) from error
         duration = time.perf_counter() - start
-        facts = {"trace_id": trace_id_of(span), "duration_ms": round(duration * 1000, 3)}
+        facts = {"trace_id": trace_id_of(span) or "none", "duration_ms": round(duration * 1000, 3)}
         if failure is None:
             books = ", ".join(f"{book.book_id} {book.book_name}" for book in answer.books)
             book = f"{answer.book.book_id} {answer.book.book_name}"

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Status, StatusCode
 
-from meshkit.tracing import b3_sampler
-from meshkit.tracing.b3 import B3RootSampler
+from meshkit.tracing import b3_sampler, trace_id_of
+from meshkit.tracing.b3 import B3RootSampler, extracted, headers_of
 from meshkit.tracing.tracer import LightTracerProvider
 
 
@@ -64,18 +64,23 @@ def test_they_tell_processors_what_the_sdks_tell() -> None:
 
 
 def test_an_unsampled_span_records_nothing_and_passes_its_context_on() -> None:
-    tracer = LightTracerProvider(B3RootSampler(), Resource({})).get_tracer("test")
+    provider = LightTracerProvider(B3RootSampler(), Resource({}))
+    provider.add_span_processor(SpanProcessor())
     parent = trace.SpanContext(7, 7, is_remote=True)
     context = trace.set_span_in_context(trace.NonRecordingSpan(parent))
-    span = tracer.start_span("child", context)
+    span = provider.get_tracer("test").start_span("child", context)
     assert not span.is_recording()
     assert span.get_span_context().trace_id == 7
     assert span.get_span_context().span_id != 7
 
 
-def test_where_nobody_processes_spans_they_are_contexts_only() -> None:
+def test_where_nobody_processes_spans_no_trace_begins_and_that_of_a_caller_is_passed_on() -> None:
     tracer = LightTracerProvider(B3RootSampler(), Resource({})).get_tracer("test")
-    span = tracer.start_span("parent")
-    assert not span.is_recording()
-    assert span.get_span_context().is_valid
-    assert span.get_span_context().trace_flags.sampled
+    own = tracer.start_span("root")
+    assert not own.is_recording()
+    assert headers_of(own) == ()
+    assert not trace_id_of(own)
+    headers = (("x-b3-traceid", "1" * 32), ("x-b3-spanid", "2" * 16), ("x-b3-sampled", "0"))
+    handled = tracer.start_span("server", extracted(headers))
+    called = tracer.start_span("client", trace.set_span_in_context(handled))
+    assert headers_of(called) == headers
