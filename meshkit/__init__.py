@@ -1,5 +1,9 @@
 """meshkit: a small asyncio toolkit for gRPC services that find each other in etcd.
 
+    Mesh     opens what a program needs: a channel for any generated stub, a server for any generated servicer
+
+and the parts that it is made of:
+
     server   serve( Registrar, MiddlewareInterceptor(DelayingLimiter(TokenBucket)), TracingServerInterceptor )
     client   HystrixBreaker → Retry → RoundRobin → Endpointer(Instancer) → breaker and channel of an instance
 
@@ -21,11 +25,12 @@ and, below all of them: errors, endpoint, deadline, attempt, address, backoff, b
 
 from __future__ import annotations
 
-from meshkit.client import Endpointer, Retry, RoundRobin, channel_factory
+from meshkit.client import CallError, Endpointer, MeshChannel, Retry, RoundRobin, channel_factory
 from meshkit.discovery import Instancer, Registrar
 from meshkit.endpoint import Endpoint, Middleware, chain
 from meshkit.errors import MeshError, RetryError
 from meshkit.etcd import EtcdClient
+from meshkit.mesh import Mesh
 from meshkit.middleware import DelayingLimiter, HystrixBreaker, HystrixPolicy, TokenBucket
 from meshkit.program import configure_logging, run_async, stop_signal
 from meshkit.server import MiddlewareInterceptor, TracingServerInterceptor, serve
@@ -33,6 +38,7 @@ from meshkit.tls import ClientTls, PemFiles, ServerTls
 from meshkit.tracing import open_tracer, root_span, trace_id_of
 
 __all__ = [
+    "CallError",
     "ClientTls",
     "DelayingLimiter",
     "Endpoint",
@@ -41,6 +47,8 @@ __all__ = [
     "HystrixBreaker",
     "HystrixPolicy",
     "Instancer",
+    "Mesh",
+    "MeshChannel",
     "MeshError",
     "Middleware",
     "MiddlewareInterceptor",

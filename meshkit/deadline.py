@@ -11,7 +11,7 @@ import asyncio
 from contextvars import ContextVar
 from types import TracebackType
 
-__all__ = ["bounded", "inherit", "passed", "remaining", "within"]
+__all__ = ["bounded", "inherit", "narrow", "passed", "remaining", "within"]
 
 _deadline: ContextVar[float | None] = ContextVar("meshkit_deadline", default=None)
 
@@ -48,6 +48,16 @@ def inherit(seconds: float | None) -> None:
     what is called on the caller's behalf is not to outlast it. No timer is started: gRPC cancels the task in time.
     """
     _deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds * 0.99)
+
+
+def narrow(seconds: float | None) -> None:
+    """Bound what follows in the current task; a deadline that is sooner stays in force. None: no new bound.
+
+    No timer is started: whoever waits asks `remaining()`, or uses `within`.
+    """
+    if seconds is not None:
+        deadline, inner = _deadline.get(), asyncio.get_running_loop().time() + seconds
+        _deadline.set(inner if deadline is None else min(deadline, inner))
 
 
 class within:  # noqa: N801 - reads as the statement that it is: `async with deadline.within(1.0):`

@@ -6,6 +6,7 @@
      │   └─ LeaseLostError        the lease is gone: register again
      ├─ RefusedError              a call was not even tried
      │   ├─ NoEndpointsError      discovery knows no instance
+     │   ├─ NotConnectedError     no connection to the instance
      │   ├─ BreakerOpenError      the circuit is open
      │   ├─ MaxConcurrencyError   too many calls in flight through the breaker
      │   └─ RateLimitedError      no token before the call's deadline
@@ -40,6 +41,7 @@ __all__ = [
     "MaxConcurrencyError",
     "MeshError",
     "NoEndpointsError",
+    "NotConnectedError",
     "RateLimitedError",
     "RefusedError",
     "RetryError",
@@ -158,6 +160,10 @@ class RefusedError(MeshError):
 
 class NoEndpointsError(RefusedError):
     """Discovery knows no instance, or none could be connected to."""
+
+
+class NotConnectedError(RefusedError):
+    """There is no connection to the instance: the call was not sent."""
 
 
 class BreakerOpenError(RefusedError):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from meshkit.client.balancer import Balancer, EndpointSource, Random, RoundRobin
 from meshkit.client.budget import RetryBudget
+from meshkit.client.call_error import CallError
 from meshkit.client.channel import channel_factory, instance_channel
 from meshkit.client.ejection import EJECTION, instance_breaker
 from meshkit.client.endpointer import Endpointer, InstanceSource
 from meshkit.client.instance import Connection, Factory, InstanceEndpoint
+from meshkit.client.mesh_channel import MeshChannel
 from meshkit.client.retry import Retry
 from meshkit.client.spans import DeadlineChannel, TracedChannel, TracingClientInterceptor
 
 __all__ = [
     "EJECTION",
     "Balancer",
+    "CallError",
     "Connection",
     "DeadlineChannel",
     "EndpointSource",
@@ -21,6 +24,7 @@ __all__ = [
     "Factory",
     "InstanceEndpoint",
     "InstanceSource",
+    "MeshChannel",
     "Random",
     "Retry",
     "RetryBudget",

@@ -90,6 +90,11 @@ class InstanceEndpoint(Generic[Request, Response]):
                 return False
         return self._breaker is None or self._breaker.ready
 
+    @property
+    def connected(self) -> bool:
+        """Whether its connection stands; asking makes it try. True where nobody knows."""
+        return self._connection is None or self._connection.connected()
+
     async def __call__(self, request: Request) -> Response:
         """Call the instance, ready or not.
 

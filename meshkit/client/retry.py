@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Generic
 
@@ -37,16 +38,20 @@ class Retry(Generic[Request, Response]):
 
     An attempt never goes to an instance that this call has already tried while another is left. Each gets an equal
     share of the time that is left for it and those that may follow, so that one hung instance cannot eat the whole
-    budget; the last one gets all that remains. Where another instance does better, an answer such as PERMISSION_DENIED,
-    which says nothing by itself, counts against the instance that gave it.
+    budget; the last one gets all that remains, as does any that cannot be followed by another once its time is up.
+    Where another instance does better, an answer such as PERMISSION_DENIED, which says nothing by itself, counts
+    against the instance that gave it.
 
     Args:
         balancer: picks the instance of each attempt.
         attempts: counts the first one; 1 means no retry. Default 3.
-        timeout: seconds for the whole call, all attempts and pauses. A sooner deadline of the caller's wins.
+        timeout: seconds for the whole call, all attempts and pauses. A sooner deadline of the caller's wins. Default 1;
+            None: the caller's alone.
         backoff: pause before the next attempt, full jitter. Default: up to 10 ms, doubling, at most 250 ms.
         idempotent: whether the call may safely happen twice. Default True; False: it is only made again where this side
             has refused it (`RefusedError`), so that no instance has seen it.
+        sharing: whether attempts share the time that is left. Default: as `idempotent`. False for streams, which take
+            as long as they take.
         retryable: which errors another attempt may mend. Default `is_retryable`.
         budget: bounds the retries of all calls together, to 20% of them by default, so that retries do not multiply
             the load of a service that fails as a whole. Default: a RetryBudget of its own; give several Retries to
@@ -62,21 +67,23 @@ class Retry(Generic[Request, Response]):
         balancer: Balancer[Request, Response],
         *,
         attempts: int = 3,
-        timeout: float = 1.0,
+        timeout: float | None = 1.0,
         backoff: Backoff | None = None,
         idempotent: bool = True,
+        sharing: bool | None = None,
         retryable: Callable[[Exception], bool] = is_retryable,
         budget: RetryBudget | None = None,
     ) -> None:
         if attempts < 1:
             raise ValueError(f"expected at least 1 attempt, got {attempts}")
-        if timeout <= 0:
+        if timeout is not None and timeout <= 0:
             raise ValueError(f"expected a timeout above 0 s, got {timeout:g}")
         self._balancer = balancer
         self._attempts = attempts
-        self._timeout = timeout
+        self._timeout = math.inf if timeout is None else timeout
         self._backoff = backoff or Backoff(base=0.01, cap=0.25)
         self._idempotent = idempotent
+        self._sharing = idempotent if sharing is None else sharing
         self._retryable = retryable
         self._budget = budget or RetryBudget()
 
@@ -129,10 +136,10 @@ class Retry(Generic[Request, Response]):
     async def _attempt(
         self, endpoint: InstanceEndpoint[Request, Response], request: Request, number: int, remaining: float
     ) -> Response:
-        share = remaining / (self._attempts - number + 1)
+        share = remaining / (self._attempts - number + 1) if self._sharing else remaining
         token = current_attempt.set(Attempt(number, endpoint.instance))
         try:
-            async with deadline.within(share):
+            async with deadline.within(None if share == math.inf else share):
                 return await endpoint(request)
         finally:
             current_attempt.reset(token)

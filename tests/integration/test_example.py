@@ -1,15 +1,21 @@
-"""The example in examples/, run as it stands, except for where etcd, Zipkin and it listen."""
+"""The examples in examples/, run as they stand, except for where etcd, Zipkin and they listen."""
 
+import ast
+import asyncio
 import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from localmesh.components import Etcd, Zipkin
+from localmesh.http import request_json
 from localmesh.ports import free_port
 from localmesh.process import Process
 from localmesh.waiting import NotYetError, until
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "greeter.py"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "greeter.py"
 
 
 def test_it_is_under_60_lines() -> None:
@@ -49,3 +55,41 @@ async def test_the_greeter_is_discovered_balanced_and_traced(run_dir: Path, etcd
         error = re.findall(r"RetryError: .*", caller.output())[-1]
         assert "DEADLINE_EXCEEDED" in error
         assert all(f"127.0.0.1:{port}" in error for port in ports)
+
+
+def example(path: str, run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> Path:
+    """A copy that knows where etcd and Zipkin listen."""
+    script = run_dir / path.replace("/", "-")
+    text = (EXAMPLES / path).read_text().replace("http://127.0.0.1:9411", zipkin.url)
+    script.write_text(text.replace("zipkin=", f'etcd=["{etcd.address}"], zipkin='))
+    return script
+
+
+@pytest.mark.parametrize("path", ["hello/client.py", "hello/server.py"])
+def test_with_a_generated_stub_it_is_at_most_ten_lines(path: str) -> None:
+    text = (EXAMPLES / path).read_text()
+    module = ast.parse(text)
+    body = text.removeprefix(f'"""{ast.get_docstring(module)}"""')
+    assert len([line for line in body.splitlines() if line]) <= 10
+
+
+async def test_hello_is_said_by_each_server_in_a_whole_trace(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+    server, client = (example(f"hello/{name}.py", run_dir, etcd, zipkin) for name in ("server", "client"))
+    address = f"127.0.0.1:{free_port()}"
+    serving = Process("hello-server", [sys.executable, server, address], run_dir=run_dir)
+    calling = Process("hello-client", [sys.executable, client], run_dir=run_dir)
+    async with calling:
+        # It waits for an instance.
+        await asyncio.sleep(0.5)
+        async with serving:
+            assert await calling.wait() == 0, calling.output()
+            assert "Hello world" in calling.output()
+
+            async def whole() -> None:
+                traces = await request_json(f"{zipkin.url}/api/v2/traces?serviceName=hello")
+                kinds = sorted(str(span.get("kind")) for trace in traces for span in trace)
+                if kinds != ["CLIENT", "None", "SERVER"]:
+                    raise NotYetError(f"{traces}")
+
+            await until(whole, within=30, what="the trace whole")
+        assert "stopped" in serving.output()

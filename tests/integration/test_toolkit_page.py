@@ -8,6 +8,7 @@ from pathlib import Path
 import trustme
 
 from localmesh.components import Etcd, Zipkin
+from localmesh.ports import free_port
 from localmesh.process import Process
 
 PAGE = Path(__file__).parents[2] / "docs" / "toolkit.md"
@@ -27,6 +28,7 @@ async def test_the_code_of_the_toolkit_page_runs_from_top_to_bottom(run_dir: Pat
     client.cert_chain_pems[0].write_to_path(str(run_dir / "client.pem"))
     client.private_key_pem.write_to_path(str(run_dir / "client-key.pem"))
     text = code().replace("127.0.0.1:2379", etcd.address).replace("http://127.0.0.1:9411", zipkin.url)
+    text = text.replace("127.0.0.1:6001", f"127.0.0.1:{free_port()}")
     for name in ("ca.pem", "client.pem", "client-key.pem"):
         text = text.replace(f'"{name}"', repr(str(run_dir / name)))
     script = run_dir / "toolkit.py"
@@ -35,7 +37,14 @@ async def test_the_code_of_the_toolkit_page_runs_from_top_to_bottom(run_dir: Pat
     async with program:
         assert await program.wait() == 0, program.output()
     printed = program.output()
-    for expected in ("Hello world\n", "1.5 s are left", "listening on port", "frozenset({'10.0.0.1:6001'})", "rain"):
+    for expected in (
+        "Hello mesh\n",
+        "Hello world\n",
+        "1.5 s are left",
+        "listening on port",
+        "frozenset({'10.0.0.1:6001'})",
+        "rain",
+    ):
         assert expected in printed
     assert re.search(r"Hello world [0-9a-f]{32}\n", printed)
     assert "90.0 seconds; going on" in printed

@@ -127,3 +127,23 @@ async def test_an_instance_that_appears_between_attempts_is_used() -> None:
 def test_senseless_limits_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Retry(RoundRobin(FixedEndpoints()), **options)
+
+
+@fake_time
+async def test_an_attempt_that_no_other_may_follow_has_all_of_the_time() -> None:
+    retry = Retry(RoundRobin(FixedEndpoints(a=hang, b=answering("book"))), timeout=3, idempotent=False)
+    start = now()
+    with pytest.raises(RetryError, match="#1 a DEADLINE_EXCEEDED after 3000 ms"):
+        await retry(None)
+    assert now() - start == pytest.approx(3)
+
+
+@fake_time
+async def test_without_a_time_limit_of_its_own_the_caller_s_holds_or_none() -> None:
+    async def left(_: Any) -> float | None:
+        return remaining()
+
+    retry = Retry(RoundRobin(FixedEndpoints(a=left)), attempts=1, timeout=None)
+    assert await retry(None) is None
+    async with within(5):
+        assert await retry(None) == pytest.approx(5)

@@ -1,0 +1,216 @@
+"""The mesh as a `grpc.aio.Channel`: any generated stub works on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from meshkit.client.balancer import Balancer, EndpointSource, RoundRobin
+from meshkit.client.budget import RetryBudget
+from meshkit.client.call_error import CallError
+from meshkit.client.calls import UnaryCall
+from meshkit.client.channel import channel_factory
+from meshkit.client.ejection import instance_breaker
+from meshkit.client.endpointer import Endpointer, InstanceSource
+from meshkit.client.outgoing import KEPT_METHODS, Method, MethodsOverChannel, Outgoing
+from meshkit.client.retry import Retry
+from meshkit.endpoint import Endpoint, Middleware
+from meshkit.middleware.breaker import HystrixBreaker
+from meshkit.options import MAX_MESSAGE_BYTES
+from meshkit.tls.credentials import ClientTls
+
+__all__ = ["MeshChannel"]
+
+# Seconds between two looks at the connections, for whoever waits for one: gRPC can only tell of one channel at a time.
+LOOK = 0.05
+
+
+class MeshChannel(grpc.aio.Channel):
+    """A channel to all instances of a service: each call is balanced, retried and traced, and sick instances ejected.
+
+    Give it to a generated stub: `GreeterStub(channel).SayHello(request, timeout=1)`. Use it with `async with`. Calls
+    end at the caller's deadline at the latest (`meshkit.deadline`), and so tell the server of it. `wait_for_ready`
+    waits until an instance is connected. Failed calls raise CallError, a `grpc.RpcError` that names every attempt.
+
+    What is made again by default is only what no server can have seen: calls that were refused on this side, and those
+    to instances that cannot be connected to. Name what may be called twice as `idempotent`.
+
+    Args:
+        instances: an Instancer (entered, or entered later), or another source of addresses.
+        tracer: makes the CLIENT spans, and one around a call that is not made within another span. Default: none.
+        attempts: of a call, the first one included. Default 3.
+        idempotent: full names of methods that may be called twice, e.g. `["Greeter/SayHello"]`, or True for all: they
+            are made again after whatever another instance may mend, and their attempts share the deadline. Default ().
+        balancer: makes the balancer over the endpoints. Default `RoundRobin`.
+        middleware: around each call with all its attempts, e.g. a HystrixBreaker or a limiter; the request that it sees
+            is an `Outgoing`. Default: none.
+        budget: bounds the retries of all methods together. Default: a RetryBudget of its own.
+        breaker: judges an instance, see `Endpointer`. Default `instance_breaker`; None: instances are not judged.
+        tls: None: plaintext.
+        max_message_bytes: of an answer; a larger one fails with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
+    """
+
+    def __init__(
+        self,
+        instances: InstanceSource,
+        tracer: Tracer | None = None,
+        *,
+        attempts: int = 3,
+        idempotent: bool | Collection[str] = (),
+        balancer: Callable[[EndpointSource[Outgoing, Any]], Balancer[Outgoing, Any]] = RoundRobin,
+        middleware: Middleware[Outgoing, Any] | None = None,
+        budget: RetryBudget | None = None,
+        breaker: Callable[[str], HystrixBreaker] | None = instance_breaker,
+        tls: ClientTls | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        if isinstance(idempotent, str):
+            raise TypeError(f"expected names of methods as a list, or True, got {idempotent!r}")
+        self._tracer = tracer or NoOpTracer()
+        connect = channel_factory(
+            lambda channel, _: MethodsOverChannel(channel), self._tracer, tls=tls, max_message_bytes=max_message_bytes
+        )
+        self._endpoints: Endpointer[Outgoing, Any] = Endpointer(instances, connect, breaker=breaker)
+        self._tls = tls
+        self._balancer = balancer(self._endpoints)
+        self._attempts = attempts
+        self._all_idempotent = idempotent is True
+        self._idempotent = frozenset(
+            "/" + name.lstrip("/") for name in (() if isinstance(idempotent, bool) else idempotent)
+        )
+        self._middleware = middleware
+        self._budget = budget or RetryBudget()
+        self._method = lru_cache(KEPT_METHODS)(self._new_method)
+        self._calls: set[Outgoing] = set()
+        self._open = self._closed = False
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._open = True
+        await self._stack.enter_async_context(self._endpoints)
+        if self._tls is not None:
+            await self._stack.enter_async_context(self._tls.renewing(self._endpoints.renew))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        """See grpc.aio.Channel, as for the methods below."""
+        return _UnaryUnary(self._begin, self._method("unary_unary", method, request_serializer, response_deserializer))
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Not yet."""
+        raise NotImplementedError(f"a mesh channel makes unary calls only, {method} is a stream")
+
+    stream_unary = stream_stream = unary_stream
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002 - it always tries
+        """READY: an instance is connected; CONNECTING: none of those known is; TRANSIENT_FAILURE: none is known."""
+        if self._closed:
+            return grpc.ChannelConnectivity.SHUTDOWN
+        endpoints = self._endpoints.endpoints
+        if any(endpoint.connected for endpoint in endpoints):
+            return grpc.ChannelConnectivity.READY
+        return grpc.ChannelConnectivity.CONNECTING if endpoints else grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:  # noqa: D102
+        while self.get_state() is last_observed_state:  # noqa: ASYNC110 - see LOOK
+            await asyncio.sleep(LOOK)
+
+    async def channel_ready(self) -> None:
+        """Wait until an instance is connected.
+
+        Raises:
+            grpc.aio.UsageError: the channel is closed.
+        """
+        while (state := self.get_state()) is not grpc.ChannelConnectivity.READY:
+            self._check_open()
+            await self.wait_for_state_change(state)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Make no more calls, let those under way end for `grace` seconds, then end them, and close all connections."""
+        self._closed = True
+        tasks = [call.task for call in self._calls]
+        if tasks and grace:
+            await asyncio.wait(tasks, timeout=grace)
+        for call in tuple(self._calls):
+            call.close()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._stack.aclose()
+
+    def _begin(
+        self,
+        method: Method,
+        request: Any,
+        *,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+        options: dict[str, Any],
+    ) -> Outgoing:
+        self._check_open()
+        try:
+            message = method.encode(request) if method.encode else request
+        except Exception as error:
+            details = f"the request cannot be encoded: {type(error).__name__}: {error}"
+            raise CallError(grpc.StatusCode.INTERNAL, details=details) from error
+        ready = self.channel_ready if wait_for_ready else None
+        call = Outgoing(method, message, timeout=timeout, ready=ready, options=options)
+        self._calls.add(call)
+        call.start(self._tracer).add_done_callback(lambda _: self._calls.discard(call))
+        return call
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise grpc.aio.UsageError("Channel is closed.")
+        if not self._open:
+            raise grpc.aio.UsageError("The channel is not open: use it with `async with`.")
+
+    def _new_method(
+        self, kind: str, name: str, encode: Callable[[Any], bytes] | None, decode: Callable[[bytes], Any] | None
+    ) -> Method:
+        repeatable = self._all_idempotent or name in self._idempotent
+        retry: Endpoint[Outgoing, Any] = Retry(
+            self._balancer, attempts=self._attempts, timeout=None, idempotent=repeatable, budget=self._budget
+        )
+        endpoint = self._middleware(retry) if self._middleware else retry
+        return Method(kind, name, encode, decode, endpoint, repeatable=repeatable)
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+    """A unary method; see grpc.aio.UnaryUnaryMultiCallable."""
+
+    def __init__(self, begin: Callable[..., Outgoing], method: Method) -> None:
+        self._begin = begin
+        self._method = method
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryCall:
+        options = {"metadata": metadata, "credentials": credentials, "compression": compression}
+        return UnaryCall(
+            self._begin(self._method, request, timeout=timeout, wait_for_ready=wait_for_ready, options=options)
+        )

@@ -1,0 +1,181 @@
+"""A call on its way through the mesh: what is sent, and how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import grpc
+from opentelemetry import trace
+from opentelemetry.trace import Tracer
+
+from meshkit import deadline
+from meshkit.client.call_error import CallError
+from meshkit.endpoint import Endpoint
+from meshkit.errors import NotConnectedError
+from meshkit.tracing.root import root_span
+
+__all__ = ["Method", "MethodsOverChannel", "Outgoing"]
+
+# Methods that are kept: stubs ask for the same few again and again, but may be made for each call.
+KEPT_METHODS = 1024
+
+
+class Method:
+    """One method of a service, as a stub asks a channel for it.
+
+    Args:
+        kind: `unary_unary`, `unary_stream`, `stream_unary` or `stream_stream`.
+        name: full name, e.g. `/BookService/GetBookInfo`.
+        encode: makes bytes of a request; None: requests are bytes.
+        decode: makes an answer of bytes; None: answers are bytes.
+        endpoint: takes its calls through the mesh.
+        repeatable: whether the service's owner has said that it may be called twice.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        encode: Callable[[Any], bytes] | None,
+        decode: Callable[[bytes], Any] | None,
+        endpoint: Endpoint[Outgoing, Any],
+        *,
+        repeatable: bool,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.encode = encode
+        self.decode = decode
+        self.endpoint = endpoint
+        self.repeatable = repeatable
+
+    def over(self, channel: grpc.aio.Channel) -> Any:
+        """A multi-callable that makes the method's calls on a channel to one instance, of requests that are bytes."""
+        return getattr(channel, self.kind)(self.name, None, self.decode)
+
+
+class Outgoing:
+    """One call on its way through the mesh: a request for the endpoints of `MethodsOverChannel`.
+
+    It is made at once, in a task of its own, and ends on its own: by its answer, its deadline, or `cancel`.
+
+    Args:
+        method: what is called.
+        message: the request, encoded.
+        timeout: seconds for the whole call; None: as the caller's own deadline has it.
+        ready: waits until an instance is ready, before the call; None: the call fails where there is none.
+        options: for every attempt: metadata, credentials, compression.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        message: bytes,
+        *,
+        timeout: float | None,
+        ready: Callable[[], Any] | None,
+        options: dict[str, Any],
+    ) -> None:
+        self.method = method
+        # The last attempt that was handed to gRPC.
+        self.attempted: Any = None
+        self.answer: Any = None
+        self.error: CallError | None = None
+        self.ends: float | None = None
+        self._message = message
+        self._timeout = timeout
+        self._ready = ready
+        self._options = options
+        self._closed = False
+
+    def start(self, tracer: Tracer) -> asyncio.Task[None]:
+        """Begin the call; the task ends with it."""
+        self.task = asyncio.get_running_loop().create_task(self._run(tracer))
+        return self.task
+
+    def close(self) -> None:
+        """End it with an error, as its channel is closed: nobody has cancelled it who would expect a CancelledError."""
+        self._closed = True
+        self.task.cancel()
+
+    async def _run(self, tracer: Tracer) -> None:
+        # The task has a context of its own: nothing of this is seen by the caller.
+        deadline.narrow(self._timeout)
+        if (left := deadline.remaining()) is not None:
+            self.ends = asyncio.get_running_loop().time() + left
+        try:
+            if self._ready is not None:
+                async with deadline.within(None):
+                    await self._ready()
+            if trace.get_current_span().get_span_context().is_valid:
+                self.answer = await self.method.endpoint(self)
+            else:
+                # All attempts of a call belong to one trace.
+                with root_span(tracer, self.method.name.lstrip("/")):
+                    self.answer = await self.method.endpoint(self)
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            self.error = CallError(grpc.StatusCode.CANCELLED, details="the channel was closed")
+        except Exception as error:  # noqa: BLE001 - told to whoever waits for the call, be it nobody
+            self.error = CallError.of(error)
+
+    async def attempt(self, make_call: Any) -> Any:
+        """Make one attempt, with a multi-callable to one instance."""
+        try:
+            self.attempted = make_call(self._message, **self._options)
+            return await self.attempted
+        except (grpc.RpcError, TimeoutError):
+            raise
+        except Exception as error:
+            # Not an answer, so it does not speak against the instance: metadata that cannot be sent, for one.
+            raise unsendable(error) from error
+
+
+def unsendable(error: Exception) -> grpc.aio.AioRpcError:
+    """The error of a call with which gRPC can do nothing."""
+    nothing = grpc.aio.Metadata()
+    details = f"the call cannot be made: {type(error).__name__}: {error}"
+    return grpc.aio.AioRpcError(grpc.StatusCode.INVALID_ARGUMENT, nothing, nothing, details=details)
+
+
+class MethodsOverChannel:
+    """An endpoint over a channel to one instance that makes the calls of whichever method.
+
+    gRPC for Python does not tell whether a call that failed with UNAVAILABLE has been sent: not by its error, and not
+    reliably by its text, which a server can send as well. So a call that must not be made twice is only handed to gRPC
+    once the connection stands; before that, an error proves that no server has seen it.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._over = lru_cache(KEPT_METHODS)(lambda method: method.over(channel))
+
+    async def __call__(self, call: Outgoing) -> Any:
+        """Make one attempt of a call.
+
+        Raises:
+            NotConnectedError: the instance cannot be reached; the call was not sent.
+            grpc.aio.AioRpcError: it failed.
+        """
+        if not call.method.repeatable and self._channel.get_state() is not grpc.ChannelConnectivity.READY:
+            await self._connect()
+        return await call.attempt(self._over(call.method))
+
+    async def _connect(self) -> None:
+        left = deadline.remaining()
+        try:
+            # Half of the time: what is never connected to would eat the whole of it otherwise.
+            async with asyncio.timeout(None if left is None else left / 2):
+                while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    if state in _HOPELESS:
+                        raise NotConnectedError("cannot connect")
+                    await self._channel.wait_for_state_change(state)
+        except TimeoutError as error:
+            raise NotConnectedError(f"not connected within {(left or 0) / 2:.3g} s") from error
+
+
+_HOPELESS = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
