@@ -88,6 +88,9 @@ def test_a_node_that_goes_with_two_of_three_replicas_costs_no_call(mesh: Mesh, e
     usual_pace = sum(gone - 10 <= call.start < gone for call in calls) / 10
     for row in by_second(calls, gone, range(-3, 12)):
         mesh.record.figure("calls by second", row)
+    rare = [call for call in calls if call.client == "slow-client"]
+    told = ", ".join(f"{call.start - gone:+.0f} s: {call.duration * 1000:.0f} ms" for call in rare)
+    mesh.record.figure(f"a client with a call in {PACE} s", told)
     mesh.record.figure("calls a second before and after", f"{usual_pace:.1f}, {pace:.1f}", "at least half")
     mesh.record.figure(f"slow calls later than {RECOVERY:g} s", f"{len(late)}", "none")
     all_succeeded(mesh, calls)
