@@ -8,8 +8,9 @@ import grpc
 from book_pb2 import BookInfo, BookInfoParams, BookList, BookListParams
 from book_pb2_grpc import BookServiceServicer, add_BookServiceServicer_to_server
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Program, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
 from localmesh.ports import free_port
+from localmesh.program import Program
 from meshkit.etcd import EtcdClient
 from tests.support.golden import check_golden
 
