@@ -15,8 +15,8 @@ from localmesh.components import FAST, TOOLS, BookServer, Etcd, Zipkin
 from localmesh.load_client import PATHS, LoadClient
 from localmesh.measure import cpu_seconds, resident_mb
 from localmesh.ports import free_port
-from localmesh.process import NotYetError, Process
-from localmesh.waiting import until
+from localmesh.process import Process
+from localmesh.waiting import NotYetError, until
 
 __all__ = [
     "BARE",

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from localmesh.waiting import NotYetError, until
+from localmesh.waiting import until
 
 LEASH = Path(__file__).with_name("leash.py")
 LAST_LINES = 12
@@ -274,7 +274,6 @@ async def _end_hint(pid: int) -> None:
 
 __all__ = [
     "AddressTakenError",
-    "NotYetError",
     "Process",
     "StartError",
     "child_environment",

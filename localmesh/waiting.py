@@ -5,11 +5,45 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+__all__ = ["NotYetError", "Wait", "until"]
+
 T = TypeVar("T")
 
 
 class NotYetError(Exception):
     """What is waited for is not there yet; the text is the state seen."""
+
+
+class Wait:
+    """How long to wait for something, and what to say when it does not come.
+
+    Args:
+        what: What is waited for.
+        within: Seconds until giving up.
+        every: Seconds between two questions.
+    """
+
+    def __init__(self, what: str, within: float, every: float) -> None:
+        self.every = every
+        self._what = what
+        self._within = within
+        self._deadline = time.monotonic() + within
+        self._last: object = "nothing: the first question had no answer"
+
+    @property
+    def left(self) -> float:
+        """Seconds until giving up; at least 1 ms."""
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def not_yet(self, state: object = None) -> None:
+        """Say that it is not there, and what was seen instead; None: no answer.
+
+        Raises:
+            TimeoutError: The next question would come too late; the text has the last state seen.
+        """
+        self._last = self._last if state is None else state
+        if time.monotonic() + self.every > self._deadline:
+            raise TimeoutError(f"{self._what}: not within {self._within:g} s; last seen: {self._last}")
 
 
 async def until(
@@ -30,18 +64,17 @@ async def until(
     Raises:
         TimeoutError: Not within the time; the text has the last state seen.
     """
-    deadline = time.monotonic() + within
-    last = "nothing: the first question had no answer"
+    wait = Wait(what, within, every)
     while True:
+        seen = None
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
+            async with asyncio.timeout(wait.left):
                 return await _shielded(probe)
         except NotYetError as state:
-            last = str(state)
+            seen = state
         except TimeoutError:
             pass
-        if time.monotonic() + every > deadline:
-            raise TimeoutError(f"{what}: not within {within:g} s; last seen: {last}")
+        wait.not_yet(seen)
         await asyncio.sleep(every)
 
 

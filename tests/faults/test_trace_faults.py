@@ -16,8 +16,8 @@ import pytest
 from localmesh.components import FAST, ROOT, BookClient, BookServer, Etcd, Zipkin
 from localmesh.load_client import PATHS, LoadClient
 from localmesh.ports import free_port
-from localmesh.process import NotYetError, Process
-from localmesh.waiting import until
+from localmesh.process import Process
+from localmesh.waiting import NotYetError, until
 from tests.faults.front import Front, away_half_of_every_second, overloaded, slow
 
 SERVER = (*FAST, "--drain", "300ms")

@@ -16,7 +16,8 @@ import pytest
 from localmesh.components import TOOLS
 from localmesh.http import UnreachableError, request
 from localmesh.ports import free_port
-from localmesh.process import NotYetError, Process
+from localmesh.process import Process
+from localmesh.waiting import NotYetError
 from meshkit.errors import EtcdError
 from meshkit.etcd import EtcdClient
 from meshkit.tls.pem import PemFiles

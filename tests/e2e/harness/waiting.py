@@ -1,10 +1,10 @@
-"""Waiting for a condition, with a deadline and the last state seen in the error."""
+"""Waiting for a condition without an event loop, by the rule of `localmesh.waiting`."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from localmesh.waiting import NotYetError
+from localmesh.waiting import NotYetError, Wait
 
 __all__ = ["NotYetError", "until"]
 
@@ -17,11 +17,11 @@ def until(probe: Callable[[], T], *, within: float, what: str, every: float = 0.
     Raises:
         TimeoutError: not within the time; the text has the last state seen.
     """
-    deadline = time.monotonic() + within
+    wait = Wait(what, within, every)
     while True:
         try:
             return probe()
-        except NotYetError as state:
-            if time.monotonic() + every > deadline:
-                raise TimeoutError(f"{what}: not within {within:g} s; last seen: {state}") from None
+        except NotYetError as error:
+            state = error
+        wait.not_yet(state)
         time.sleep(every)
