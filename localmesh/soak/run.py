@@ -1,8 +1,8 @@
 """`make soak`: calls for minutes under random faults from a seed, and a ledger that accounts for every one of them."""
 
 import asyncio
+import contextlib
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from localmesh.components import BookClient, BookServer, Etcd, Zipkin
 from localmesh.lines import logged_at
-from localmesh.measure import percentile
+from localmesh.measure import percentile, resident_mb
 from localmesh.relay import Relay
 from localmesh.sick import SickServer
 from localmesh.soak.faults import STANDING, Fault, plan
@@ -34,7 +34,7 @@ SERVER_FLAGS = ("--rate", "0", "--max-list-latency", "20ms", "--lease-ttl", "5",
 CLIENT_FLAGS = ("--calls", "0", "--concurrency", "4", "--interval", "80ms", "--timeout", "6s")
 CLIENT_BREAKER = ("--breaker-volume", "1000000")
 # What memory may do from the second quarter of a run to its last.
-GROWTH_SHARE, GROWTH_BYTES = 0.05, 4 * 1024 * 1024
+GROWTH_SHARE, GROWTH_MB = 0.05, 4.0
 LEAST_FOR_MEMORY = 120.0
 
 
@@ -82,7 +82,7 @@ class Soak:
             zipkin=self._zipkin.collector,
         )
         self._began = 0.0
-        self._memory: dict[str, list[int]] = {}
+        self._memory: dict[str, list[float]] = {}
         self._troubles: list[str] = []
 
     async def run(self, faults: Sequence[Fault], seconds: float) -> int:
@@ -228,7 +228,8 @@ class Soak:
         watched = {"client": self._client, "replica 0": self._servers[0]}
         while True:
             for name, process in watched.items():
-                self._memory.setdefault(name, []).append(_resident(process.pid))
+                with contextlib.suppress(OSError):  # It has been killed, or this is no Linux.
+                    self._memory.setdefault(name, []).append(resident_mb(process.pid))
             await asyncio.sleep(2)
 
     def _report(self, faults: Sequence[Fault], seconds: float) -> int:
@@ -266,27 +267,19 @@ def _later(action: Callable[[], None]) -> Callable[[], Awaitable[None]]:
     return run
 
 
-def _growth(name: str, samples: Sequence[int]) -> str | None:
+def _growth(name: str, samples: Sequence[float]) -> str | None:
     """What is wrong with the memory of a process, None if it stays flat."""
     quarter = len(samples) // 4
     early, late = median(samples[quarter : 2 * quarter]), median(samples[3 * quarter :])
-    if late - early <= max(GROWTH_SHARE * early, GROWTH_BYTES):
+    if late - early <= max(GROWTH_SHARE * early, GROWTH_MB):
         return None
-    return f"memory of {name} grew from {early / 2**20:.1f} MB to {late / 2**20:.1f} MB"
+    return f"memory of {name} grew from {early:.1f} MB to {late:.1f} MB"
 
 
-def _resident(pid: int) -> int:
-    """Bytes of a process in memory; Linux tells in kB."""
-    if sys.platform != "linux":
-        return 0
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS")), 0)
-
-
-def _megabytes(samples: Sequence[int]) -> str:
+def _megabytes(samples: Sequence[float]) -> str:
     quarter = max(1, len(samples) // 4)
     parts = [samples[start : start + quarter] for start in range(0, 4 * quarter, quarter)]
-    return ", ".join(f"{median(part) / 2**20:.1f}" for part in parts if part) + " MB (quarters of the run)"
+    return ", ".join(f"{median(part):.1f}" for part in parts if part) + " MB (quarters of the run)"
 
 
 def _clock(entry: dict[str, Any]) -> str:
