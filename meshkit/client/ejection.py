@@ -13,7 +13,8 @@ import structlog
 from opentelemetry import trace
 
 from meshkit.errors import is_instance_failure
-from meshkit.middleware.breaker import HystrixBreaker, HystrixPolicy
+from meshkit.middleware.breaker import HystrixBreaker
+from meshkit.middleware.policy import HystrixPolicy
 
 __all__ = ["EJECTION", "instance_breaker", "log_ejection"]
 

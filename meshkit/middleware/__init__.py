@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meshkit.middleware.breaker import HystrixBreaker, HystrixPolicy, StateListener
+from meshkit.middleware.breaker import HystrixBreaker, StateListener
+from meshkit.middleware.policy import HystrixPolicy
 from meshkit.middleware.ratelimit import DelayingLimiter, ErroringLimiter, TokenBucket
 
 __all__ = ["DelayingLimiter", "ErroringLimiter", "HystrixBreaker", "HystrixPolicy", "StateListener", "TokenBucket"]

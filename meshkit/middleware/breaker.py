@@ -14,65 +14,24 @@ import math
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack
 
 import pybreaker
 import structlog
 
 from meshkit import deadline
 from meshkit.endpoint import Endpoint, Request, Response
-from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError, is_system_failure
+from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError
+from meshkit.middleware.policy import HystrixChanges, HystrixPolicy
 from meshkit.middleware.rolling import RollingCounts
 
-__all__ = ["HystrixBreaker", "HystrixPolicy", "StateListener"]
+__all__ = ["HystrixBreaker", "StateListener"]
 
 log = structlog.stdlib.get_logger(__name__)
 
 # Takes the breaker, its old state and its new one: `closed`, `open` or `half-open`.
 StateListener = Callable[["HystrixBreaker", str, str], object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HystrixPolicy:
-    """When a breaker opens, for how long, and how it closes; vary one with `dataclasses.replace`.
-
-    The defaults are hystrix's, but for the time limit, which it has and this has not.
-
-    Args:
-        timeout: seconds that a call may take, else BreakerTimeoutError. Default None: no limit of its own.
-        error_percent: of calls in the window, above 0 and up to 100, at which it opens. Default 50.
-        request_volume: calls in the window below which it never opens. Default 20.
-        window: seconds that a call counts for. Default 10.
-        failures_in_a_row: at which it opens as well, however far apart the calls are. Default None: it does not.
-        sleep_window: seconds from opening to the probe. Default 5.
-        max_sleep_window: the sleep window doubles up to this, in seconds, each time that a probe fails or that the
-            circuit opens within a `window` of its closing. Default None: it never grows.
-        probes: successful probes that close the circuit, one after the other, never two at a time. Default 1.
-        probation: calls after the closing of which one that fails opens it again at once. Default 0: none is.
-        max_concurrent: calls in flight; more fail with MaxConcurrencyError, which counts as failure. Default 10.
-        is_failure: which errors count against the circuit. Default `is_system_failure`. Others count as success:
-            the service has answered; those for which it is None do not count at all.
-
-    Raises:
-        ValueError: the error percentage is out of its range.
-    """
-
-    timeout: float | None = None
-    error_percent: float = 50
-    request_volume: int = 20
-    window: float = 10.0
-    failures_in_a_row: int | None = None
-    sleep_window: float = 5.0
-    max_sleep_window: float | None = None
-    probes: int = 1
-    probation: int = 0
-    max_concurrent: int = 10
-    is_failure: Callable[[Exception], bool | None] = is_system_failure
-
-    def __post_init__(self) -> None:
-        if not 0 < self.error_percent <= 100:
-            raise ValueError(f"expected an error percentage above 0 and up to 100, got {self.error_percent:g}")
 
 
 class _Relay(pybreaker.CircuitBreakerListener):
@@ -118,7 +77,7 @@ class HystrixBreaker:
         *,
         listeners: Sequence[StateListener] = (),
         clock: Callable[[], float] = time.monotonic,
-        **changes: Any,
+        **changes: Unpack[HystrixChanges],
     ) -> None:
         self.name = name
         self.policy = policy = replace(policy or HystrixPolicy(), **changes)

@@ -42,6 +42,8 @@ async def check_calls(endpointer: meshkit.Endpointer[str, int], tracer: Tracer) 
     retry = meshkit.Retry(balancer)
     assert_type(await retry("a"), int)
     assert_type(await meshkit.HystrixBreaker("a", meshkit.HystrixPolicy(probes=2))(retry)("a"), int)
+    meshkit.HystrixBreaker("a", probes="2")  # type: ignore[arg-type]
+    meshkit.HystrixBreaker("a", prob=2)  # type: ignore[call-arg]
     assert_type(await meshkit.DelayingLimiter(meshkit.TokenBucket(1))(retry)("a"), int)
     assert_type(remaining(), float | None)
     with meshkit.root_span(tracer, "a") as span:

@@ -1,7 +1,7 @@
 import asyncio
 import contextlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack, get_type_hints
 
 import grpc
 import pytest
@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from meshkit import HystrixBreaker, HystrixPolicy
 from meshkit.errors import BreakerOpenError, BreakerTimeoutError, MaxConcurrencyError
 from meshkit.middleware import StateListener
+from meshkit.middleware.policy import HystrixChanges
 from tests.support.fake_time import fake_time, now
 from tests.support.fakes import answering, rpc_error
 
@@ -27,7 +28,7 @@ async def not_found(_: Any) -> Any:
 POLICY = HystrixPolicy(timeout=1.0, error_percent=50, sleep_window=5.0, request_volume=4, max_concurrent=100)
 
 
-def a_breaker(*listeners: StateListener, **changes: Any) -> HystrixBreaker:
+def a_breaker(*listeners: StateListener, **changes: Unpack[HystrixChanges]) -> HystrixBreaker:
     return HystrixBreaker("test", POLICY, listeners=listeners, clock=now, **changes)
 
 
@@ -38,7 +39,7 @@ async def calls(breaker: HystrixBreaker, *endpoints: Any) -> None:
             await breaker(endpoint)(None)
 
 
-async def opened(*listeners: StateListener, **changes: Any) -> HystrixBreaker:
+async def opened(*listeners: StateListener, **changes: Unpack[HystrixChanges]) -> HystrixBreaker:
     breaker = a_breaker(*listeners, **changes)
     await calls(breaker, *[bad] * 4)
     assert breaker.current_state == "open"
@@ -277,3 +278,4 @@ def test_an_error_percentage_out_of_range_is_refused(percent: float) -> None:
 def test_a_policy_is_varied_as_a_whole_or_by_single_fields() -> None:
     assert HystrixBreaker("test").policy == HystrixPolicy()
     assert HystrixBreaker("test", POLICY, probes=2).policy == replace(POLICY, probes=2)
+    assert get_type_hints(HystrixChanges) == get_type_hints(HystrixPolicy)
