@@ -138,11 +138,9 @@ def test_a_module_is_reached_by_its_dotted_name(module: str) -> None:
         assert isinstance(found, ModuleType), f"{name} in {package} is no module: something hides it"
 
 
-def test_importing_meshkit_warns_of_nothing_but_what_its_packages_do() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:Call to deprecated create function", "-c", "import meshkit"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_importing_meshkit_warns_of_nothing_but_protobufs_own_code() -> None:
+    # protobuf 3.20, from Python 3.12 on.
+    but = "ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"
+    command = [sys.executable, "-W", "error", "-W", but, "-c", "import meshkit"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -73,9 +73,3 @@ def test_a_program_handles_signals_before_it_imports_what_takes_long(package: st
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == "\n"
-
-
-def test_the_toolkit_is_imported_without_a_warning() -> None:
-    code = "import meshkit"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
