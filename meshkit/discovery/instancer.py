@@ -23,8 +23,6 @@ __all__ = ["InstanceChange", "Instancer", "Observer"]
 
 log = structlog.stdlib.get_logger(__name__)
 
-NOT_LISTED = "not listed yet"
-
 
 @dataclass(frozen=True, slots=True)
 class InstanceChange:
@@ -86,8 +84,9 @@ class Instancer:
         self._invalidation: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._outage = Outage()
+        self._told_stale = False
         self.stale = True
-        self.reason: str | None = NOT_LISTED
+        self.reason: str | None = "not listed yet"
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow(), name=f"instancer {self.prefix}")
@@ -231,7 +230,8 @@ class Instancer:
                 log.exception("an observer of instances failed", prefix=self.prefix)
 
     def _mark_fresh(self) -> None:
-        if self.stale and self.reason != NOT_LISTED:
+        if self._told_stale:
+            self._told_stale = False
             log.info("instances are up to date again", prefix=self.prefix, total=len(self.instances))
         self.stale, self.reason = False, None
         self._cancel_invalidation()
@@ -242,6 +242,7 @@ class Instancer:
         if failures := self._outage.failed(reason):
             total = len(self.instances)
             log.warning("instances may be stale", prefix=self.prefix, total=total, reason=reason, failures=failures)
+            self._told_stale = True
         self.stale, self.reason = True, reason
         if self._invalidate_after is not None and self._invalidation is None:
             loop = asyncio.get_running_loop()

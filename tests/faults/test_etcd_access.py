@@ -68,8 +68,7 @@ async def test_with_client_certificates_it_reconnects_and_takes_up_changed_files
         await etcd.process.kill()
         write_certificates(folder, trustme.CA(), "etcd", "program")
         await etcd.start()
-        await client.wait_event("instances are up to date again", count=2)
-        await server.wait_event("certificates read again")
+        await asyncio.gather(*(program.wait_event("certificates read again") for program in (client, server)))
         missing = await last_missing(etcd_client, {server.address}, during=2 * TTL)
         await wait_calls(client, 10)
         assert missing < 3

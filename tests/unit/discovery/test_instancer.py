@@ -212,6 +212,17 @@ async def test_watches_that_are_always_refused_are_tried_with_backoff() -> None:
 
 
 @fake_time
+async def test_a_watch_that_flaps_is_told_of_once_a_minute_and_so_is_its_recovery() -> None:
+    etcd = with_instances(A)
+    etcd.watches_refused = True
+    with capture_logs() as logs:
+        async with Instancer(etcd, PREFIX):
+            await asyncio.sleep(100)
+    told = [entry["event"] for entry in logs if entry["event"] != "instances changed"]
+    assert told == ["instances may be stale", "instances are up to date again"] * 2
+
+
+@fake_time
 async def test_an_observer_that_raises_does_not_end_discovery() -> None:
     def broken(change: InstanceChange) -> None:
         raise RuntimeError("a bug of its own")
