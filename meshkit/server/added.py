@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -27,6 +27,23 @@ class AddedServices:
         """Full names of the services; a generic handler that is of no one service has none."""
         named = [handler for handler in self._generic if isinstance(handler, grpc.ServiceRpcHandler)]
         return tuple(dict.fromkeys(handler.service_name() for handler in named))
+
+    def check(self, names: Collection[str], whose: str) -> None:
+        """Check that there are services of these full names: of one that is misspelt nobody would hear.
+
+        A generic handler that is of no one service may be of any.
+
+        Args:
+            names: e.g. `["BookService"]`.
+            whose: who names them, for the error.
+
+        Raises:
+            ValueError: there is none of one of the names.
+        """
+        unknown = sorted(set(names) - set(self.names))
+        if unknown and all(isinstance(handler, grpc.ServiceRpcHandler) for handler in self._generic):
+            there = ", ".join(self.names) or "none"
+            raise ValueError(f"{whose}: expected full names of services that are added ({there}), got {unknown}")
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
         """See grpc.aio.Server, as for the method below."""

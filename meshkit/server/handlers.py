@@ -27,6 +27,7 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, services: Collection[str] | None = None) -> None:
+        self.services = None if services is None else frozenset(services)
         self._prefixes = ("",) if services is None else tuple(f"/{service}/" for service in services)
         self._wrapped = lru_cache(KEPT_METHODS)(self.wrap)
 

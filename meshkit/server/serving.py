@@ -7,7 +7,6 @@ leave    health NOT_SERVING → lease revoked → clients hear of it (drain) →
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -16,12 +15,14 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from meshkit.address import parse_address
 from meshkit.background import end_task
 from meshkit.discovery.registrar import Registrar
 from meshkit.options import MAX_MESSAGE_BYTES, server_options
 from meshkit.server import health
+from meshkit.server.added import AddedServices
 from meshkit.server.callers import CallerInterceptor
+from meshkit.server.handlers import HandlerInterceptor
+from meshkit.server.port import bind
 from meshkit.tls.credentials import ServerTls
 
 __all__ = ["serve"]
@@ -47,7 +48,7 @@ async def serve(
 
     Args:
         add_services: adds the servicers, e.g. `lambda server: add_BookServiceServicer_to_server(Books(), server)`.
-        services: full names of the services, for health and reflection, e.g. `["BookService"]`.
+        services: full names of those services, for health and reflection, e.g. `["BookService"]`.
         listen: `host:port`; port 0 takes a free one.
         tls: None: plaintext. Its `client_names` hold for all services of this port, health and reflection included.
         health_listen: `host:port` for the health service alone, always plaintext: for probes that speak no TLS, as
@@ -59,8 +60,11 @@ async def serve(
         grace: seconds that calls in flight may take after that; then they are cancelled. Default 10.
 
     Raises:
+        ValueError: `services`, or an interceptor of meshkit's, names a service that is not added.
         OSError: a port cannot be bound; says which, and why.
     """
+    added = AddedServices(add_services)
+    _check_names(added, services, interceptors)
     servicer = health.HealthServicer()
     names = ("", *services)
     servicer.set(health.NOT_SERVING, *names)
@@ -68,16 +72,16 @@ async def serve(
         interceptors = (CallerInterceptor(tls.client_names), *interceptors)
     options = server_options(max_message_bytes)
     server = grpc.aio.server(interceptors=interceptors, options=options)
-    add_services(server)
+    added.add_to(server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     health_server = grpc.aio.server(options=options)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, health_server)
     try:
         if health_listen is not None:
-            _bind(health_server, health_listen)
+            await bind(health_server, health_listen)
             await health_server.start()
-        port = _bind(server, listen, tls)
+        port = await bind(server, listen, tls)
         await server.start()
         log.info("listening", listen=listen, port=port, tls=tls is not None)
         try:
@@ -99,21 +103,14 @@ async def serve(
         await health_server.stop(None)
 
 
-def _bind(server: grpc.aio.Server, listen: str, tls: ServerTls | None = None) -> int:
-    """Give a server its port; fail with the reason, where gRPC would only say that it failed and log the rest."""
-    host, port = parse_address(listen)
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            # As gRPC does: connections of an earlier server that linger in TIME_WAIT do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen()
-        return server.add_secure_port(listen, tls.credentials()) if tls else server.add_insecure_port(listen)
-    except OSError as error:
-        raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
-    except RuntimeError as error:
-        # gRPC's. Somebody was quicker, or it can do less than the system.
-        raise OSError(f"cannot listen on {listen}: {error}") from error
+def _check_names(
+    added: AddedServices, services: Sequence[str], interceptors: Sequence[grpc.aio.ServerInterceptor]
+) -> None:
+    added.check(services, "services")
+    for interceptor in interceptors:
+        if isinstance(interceptor, HandlerInterceptor) and interceptor.services is not None:
+            named = interceptor.services - {health.SERVICE_NAME, reflection.SERVICE_NAME}
+            added.check(named, f"{type(interceptor).__name__}'s services")
 
 
 @asynccontextmanager

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from book_pb2_grpc import BookServiceServicer, add_BookServiceServicer_to_server
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from localmesh.ports import free_port
-from meshkit import Registrar, serve
+from meshkit import MiddlewareInterceptor, Registrar, serve
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -41,11 +42,13 @@ class Registered:
         return False
 
 
+def add_books(server: grpc.aio.Server) -> None:
+    add_BookServiceServicer_to_server(BookServiceServicer(), server)
+
+
 def a_server(registered: Registered | None = None, **options: Any) -> Any:
     defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "drain": 0.0, "grace": 0.1}
-    return serve(
-        lambda server: None, ["BookService"], registrar=cast(Registrar | None, registered), **(defaults | options)
-    )
+    return serve(add_books, ["BookService"], registrar=cast(Registrar | None, registered), **(defaults | options))
 
 
 @asynccontextmanager
@@ -152,6 +155,56 @@ async def test_a_name_that_does_not_resolve_is_said_to_be_that() -> None:
         async with a_server(listen="nowhere.invalid:1"):
             pass
     assert str(caught.value) == f"cannot listen on nowhere.invalid:1: {unresolved.value.strerror}"
+
+
+async def test_the_event_loop_goes_on_while_a_name_to_listen_on_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    look_up, heard = socket.getaddrinfo, asyncio.Event()
+
+    def slowly(host: str, *args: Any, **options: Any) -> Any:
+        # Looked up in the loop itself it would wait in vain.
+        asyncio.run_coroutine_threadsafe(heard.wait(), loop).result(10)
+        return look_up("127.0.0.1" if host == "books.test" else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    loop.call_later(0.2, heard.set)
+    async with a_server(listen="books.test:0") as port, health_at(port) as health:
+        assert (await health.Check(REQUEST)).status == SERVING
+
+
+async def test_all_addresses_of_a_name_that_are_here_are_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = socket.getaddrinfo
+
+    def several(host: str, *args: Any, **options: Any) -> Any:
+        hosts = ["192.0.2.1", "127.0.0.1", "127.0.0.2"] if host == "books.test" else [host]
+        return [found for each in hosts for found in look_up(each, *args, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", several)
+    async with a_server(listen="books.test:0") as port:
+        for host in ("127.0.0.1", "127.0.0.2"):
+            with socket.create_connection((host, port), timeout=10):
+                pass
+
+
+@pytest.mark.parametrize("misspelt", ["services", "interceptor"])
+async def test_a_service_name_that_is_misspelt_is_an_error_at_start(misspelt: str) -> None:
+    services = ["BookServce" if misspelt == "services" else "BookService"]
+    guard = MiddlewareInterceptor(None, ["BookServce" if misspelt == "interceptor" else "BookService"])
+    with pytest.raises(ValueError, match=r"expected full names .* \(.*BookService.*\), got \['BookServce'\]"):
+        async with serve(add_books, services, listen="127.0.0.1:0", interceptors=[guard], drain=0, grace=0):
+            pass
+
+
+async def test_handlers_that_do_not_tell_their_service_may_be_any() -> None:
+    class Proxy(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: Any) -> None:
+            return None
+
+    def add_proxy(server: grpc.aio.Server) -> None:
+        server.add_generic_rpc_handlers([Proxy()])
+
+    async with serve(add_proxy, ["BookService"], listen="127.0.0.1:0", drain=0, grace=0) as port:
+        assert port
 
 
 async def test_a_server_whose_key_is_anothers_is_not_serving_until_it_has_it_again() -> None:
