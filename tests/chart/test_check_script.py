@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import importlib.util
 import time
 import urllib.error
 from types import ModuleType
@@ -13,18 +12,14 @@ from typing import Any
 import pytest
 
 from tests.support.chart import CHART
+from tests.support.modules import module_of
 
 INSTANCE = "10.244.1.5:50051"
 
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check", CHART / "files/check.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(CHART / "files/check.py")
 
 
 def span(number: str, parent: str | None, kind: str | None, name: str, host: str = "10.244.1.5") -> dict[str, Any]:

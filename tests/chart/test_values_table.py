@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from types import ModuleType
 
 import pytest
 
 from tests.support.chart import ROOT
+from tests.support.modules import module_of
 
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("document_values", ROOT / "deploy/helm/document_values.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(ROOT / "deploy/helm/document_values.py")
 
 
 def test_the_committed_table_is_what_the_values_say(generator: ModuleType) -> None:

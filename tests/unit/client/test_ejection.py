@@ -33,6 +33,26 @@ def judged_endpoints(**behaviours: Any) -> FixedEndpoints:
     return source
 
 
+class Line:
+    """An instance over a connection that is up or down."""
+
+    def __init__(self, *, up: bool) -> None:
+        self.up = up
+        self.calls = 0
+
+    async def __call__(self, _: Any) -> str:
+        self.calls += 1
+        if not self.up:
+            raise rpc_error(UNAVAILABLE)
+        return "book"
+
+    def connected(self) -> bool:
+        return self.up
+
+    def reconnect(self) -> None:
+        raise AssertionError("nothing has timed out")
+
+
 class Coin:
     """Answers UNAVAILABLE for a share of its calls."""
 
@@ -136,21 +156,7 @@ def test_when_every_instance_is_ejected_calls_still_go_out_to_all(balancer: Any)
 
 @fake_time
 async def test_while_its_connection_is_down_an_instance_gets_no_call_and_no_probe() -> None:
-    class Line:
-        up = False
-        calls = 0
-
-        async def __call__(self, _: Any) -> Any:
-            self.calls += 1
-            return await (answering("book") if self.up else failing(UNAVAILABLE))(None)
-
-        def connected(self) -> bool:
-            return self.up
-
-        def reconnect(self) -> None:
-            raise AssertionError("nothing has timed out")
-
-    line = Line()
+    line = Line(up=False)
     retry = Retry(RoundRobin(judged_endpoints(dead=line, a=answering("book"))), timeout=10)
     await calls_for(30, retry)
     assert line.calls == 1
@@ -160,21 +166,7 @@ async def test_while_its_connection_is_down_an_instance_gets_no_call_and_no_prob
 
 @fake_time
 async def test_a_connection_that_is_lost_between_two_calls_costs_no_call() -> None:
-    class Line:
-        up = True
-        calls = 0
-
-        async def __call__(self, _: Any) -> Any:
-            self.calls += 1
-            return await answering("book")(None)
-
-        def connected(self) -> bool:
-            return self.up
-
-        def reconnect(self) -> None:
-            raise AssertionError("nothing has timed out")
-
-    line = Line()
+    line = Line(up=True)
     retry = Retry(RoundRobin(judged_endpoints(a=line, b=answering("book"))), timeout=10)
     await calls_for(1, retry)
     line.up = False
@@ -186,21 +178,6 @@ async def test_a_connection_that_is_lost_between_two_calls_costs_no_call() -> No
 
 @fake_time
 async def test_a_connection_that_is_lost_before_its_first_call_costs_no_call() -> None:
-    class Line:
-        def __init__(self, *, up: bool) -> None:
-            self.up = up
-            self.calls = 0
-
-        async def __call__(self, _: Any) -> Any:
-            self.calls += 1
-            return "book"
-
-        def connected(self) -> bool:
-            return self.up
-
-        def reconnect(self) -> None:
-            raise AssertionError("nothing has timed out")
-
     stands, lost = Line(up=True), Line(up=False)
     retry = Retry(RoundRobin(judged_endpoints(a=stands, b=lost)), timeout=10)
     for _ in range(4):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.modules import module_of
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted(
@@ -66,11 +67,7 @@ def test_targets_of_make_are_there(page: Path) -> None:
 
 
 def test_the_flags_page_is_what_the_programs_say() -> None:
-    spec = importlib.util.spec_from_file_location("document_flags", ROOT / "services/document_flags.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+    generator = module_of(ROOT / "services/document_flags.py")
     assert generator.PAGE.read_text() == generator.document(), "run 'make flag-docs' and commit the result"
 
 
