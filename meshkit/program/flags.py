@@ -22,6 +22,7 @@ __all__ = [
     "CERTIFICATE_NAMES",
     "DURATION",
     "HOST_NAME",
+    "MESSAGE_BYTES",
     "NAME",
     "PEER_ADDRESS",
     "PEM_FILE",
@@ -247,6 +248,8 @@ NAME = Text()
 HOST_NAME = HostName()
 PREFIX = Prefix()
 CERTIFICATE_NAMES = CertificateNames()
+# Of one message.
+MESSAGE_BYTES = Count(1024, 64 * 1024 * 1024)
 # Calls a second.
 RATE = FiniteRange(0, 1e6, positive_from=1e-6)
 ZIPKIN_URL = ZipkinUrl()

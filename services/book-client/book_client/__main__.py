@@ -43,7 +43,7 @@ from meshkit.background import end_tasks
 from meshkit.client import EndpointSource
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
-from meshkit.program.flags import DURATION, HOST_NAME, PEM_FILE, Count, FiniteRange
+from meshkit.program.flags import DURATION, HOST_NAME, MESSAGE_BYTES, PEM_FILE, Count, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
 from meshkit.program.output import LogOutput
 from meshkit.tls import PemWatch
@@ -133,7 +133,7 @@ class Settings:
 )
 @click.option(
     "--max-message-bytes",
-    type=Count(1024, 64 * 1024 * 1024),
+    type=MESSAGE_BYTES,
     default=MAX_MESSAGE_BYTES,
     help="Largest answer that is taken, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )

@@ -35,7 +35,16 @@ from meshkit import (
 from meshkit.address import parse_address
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
-from meshkit.program.flags import ADDRESS, CERTIFICATE_NAMES, DURATION, PEER_ADDRESS, PEM_FILE, RATE, Count
+from meshkit.program.flags import (
+    ADDRESS,
+    CERTIFICATE_NAMES,
+    DURATION,
+    MESSAGE_BYTES,
+    PEER_ADDRESS,
+    PEM_FILE,
+    RATE,
+    Count,
+)
 from meshkit.program.logs import LogFormat, LogLevel
 
 log = structlog.stdlib.get_logger("book-server")
@@ -106,7 +115,7 @@ class Settings:
 )
 @click.option(
     "--max-message-bytes",
-    type=Count(1024, 64 * 1024 * 1024),
+    type=MESSAGE_BYTES,
     default=MAX_MESSAGE_BYTES,
     help="Largest request that is taken, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )
