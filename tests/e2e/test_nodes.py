@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.harness.calls import Call
 from tests.e2e.harness.cluster import Cluster
-from tests.e2e.harness.expectations import all_succeeded, all_whole, came_in_time, left_in_order, none_retried
+from tests.e2e.harness.expectations import all_succeeded, came_and_went_without_loss
 from tests.e2e.harness.mesh import Mesh
 
 pytestmark = pytest.mark.alone
@@ -113,12 +113,5 @@ def test_a_drained_node_loses_no_call_and_no_span(mesh: Mesh) -> None:
         mesh.wait_calls(100)
     finally:
         mesh.cluster.run("kubectl", "uncordon", goes)
-    calls = mesh.stop_traffic()
-    verdict = mesh.verdict(calls)
-    replicas = mesh.replicas()
-    all_succeeded(mesh, calls)
-    none_retried(mesh, verdict, calls)
-    came_in_time(mesh, replicas, calls)
-    left_in_order(mesh, [replica for replica in replicas if replica.leaving])
-    all_whole(mesh, verdict, calls)
+    came_and_went_without_loss(mesh)
     assert {pod.node for pod in mesh.living("server")} == {stays}
