@@ -135,16 +135,13 @@ class Registrar:
             except EtcdError as error:
                 # What was asked for may have been done all the same: the next try goes on with the same lease.
                 delay = streak.delay()
-                self._say_failed("registration failed", error)
+                if failures := self._outage.failed(str(error)):
+                    log.warning("registration failed", key=self.key, reason=str(error), failures=failures)
             except Exception as error:
                 delay = streak.delay()
                 if failures := self._outage.failed(repr(error)):
                     log.exception("registration failed unexpectedly", key=self.key, failures=failures)
             await asyncio.sleep(delay)
-
-    def _say_failed(self, event: str, error: EtcdError) -> None:
-        if failures := self._outage.failed(str(error)):
-            log.warning(event, key=self.key, reason=str(error), failures=failures)
 
     async def _register(self) -> None:
         if not self._lease_id:
@@ -203,7 +200,8 @@ class Registrar:
             except EtcdError as error:
                 # The lease may outlive the outage (etcd gives every lease its full TTL after a restart): go on with it.
                 delay = streak.delay()
-                self._say_failed("lease not renewed, trying on", error)
+                if failures := self._outage.failed(str(error)):
+                    log.warning("lease not renewed, trying on", key=self.key, reason=str(error), failures=failures)
                 await asyncio.sleep(delay)
 
     async def _guard(self, lease: Lease) -> None:

@@ -27,8 +27,7 @@ def logged_in(module: ast.Module) -> Iterator[tuple[str, str]]:
     """Each `log.LEVEL("event", field=...)`: the event, and `LEVEL: field ...`; `**` are fields from elsewhere."""
     for node in ast.walk(module):
         match node:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[ast.Constant(value=str(event))]
-            ) if level in LEVELS:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[event]) if level in LEVELS:
+                assert isinstance(event, ast.Constant), f"line {node.lineno}: an event that is not written out"
                 fields = (keyword.arg or "**" for keyword in node.keywords)
-                yield event, f"{level}: {' '.join(fields)}"
+                yield str(event.value), f"{level}: {' '.join(fields)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_targets_of_make_are_there(page: Path) -> None:
 def test_the_flags_page_is_what_the_programs_say() -> None:
     generator = module_of(ROOT / "services/document_flags.py")
     assert generator.PAGE.read_text() == generator.document(), "run 'make flag-docs' and commit the result"
+
+
+def test_each_event_that_tells_of_trouble_has_a_row_in_the_troubleshooting() -> None:
+    events = json.loads((ROOT / "tests/golden/log_events.json").read_text())
+    of_trouble = {
+        event
+        for event, shapes in events.items()
+        if any(shape.split(":")[0] in {"warning", "error", "exception"} for shape in shapes)
+    }
+    rows = [line for line in (ROOT / "docs/troubleshooting.md").read_text().splitlines() if line.startswith("|")]
+    # Of calls, the rows are by error.
+    symptoms = {symptom for row in rows for symptom in re.findall("`([^`]*)`", row.split("|")[1])}
+    assert sorted(of_trouble - symptoms - {"call"}) == []
 
 
 def test_the_readme_has_at_most_150_lines() -> None:
