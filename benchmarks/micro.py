@@ -28,7 +28,7 @@ from meshkit import (
 )
 from meshkit.client import InstanceEndpoint, TracedChannel
 from meshkit.tracing import SpanEncoder, b3_sampler, tracer_provider
-from meshkit.tracing.b3 import extracted, headers_of
+from meshkit.tracing.propagation import Propagation
 
 __all__ = ["Instances", "micro", "nothing"]
 
@@ -63,7 +63,8 @@ async def micro(run_dir: Path) -> list[dict[str, Any]]:
     tracer = provider.get_tracer("benchmarks")
     sdk_tracer = TracerProvider(sampler=b3_sampler(), shutdown_on_exit=False).get_tracer("benchmarks")
     ended = _span(tracer)
-    headers = headers_of(ended)
+    b3, single, w3c = Propagation(), Propagation(["b3"]), Propagation(["tracecontext"])
+    headers, parent = b3.headers_of(ended), w3c.headers_of(ended)
     node = NodeEndpoint("127.0.0.1", None, 50051)
     node.service_name = "book-server"
     encode, stock = SpanEncoder.for_endpoint(node), ProtobufEncoder()
@@ -73,8 +74,11 @@ async def micro(run_dir: Path) -> list[dict[str, Any]]:
         "span made and ended, the SDK's own": _plain(lambda: _span(sdk_tracer)),
         "encoding a span": _plain(lambda: encode(ended)),
         "encoding a span, the stock encoder": _plain(lambda: stock.serialize([ended], node)),
-        "B3 headers written": _plain(lambda: headers_of(ended)),
-        "B3 headers read": _plain(lambda: extracted(headers)),
+        "B3 headers written": _plain(lambda: b3.headers_of(ended)),
+        "B3 headers read": _plain(lambda: b3.extracted(headers)),
+        "B3 in a single header, written": _plain(lambda: single.headers_of(ended)),
+        "traceparent written": _plain(lambda: w3c.headers_of(ended)),
+        "traceparent read": _plain(lambda: w3c.extracted(parent)),
     }
     breaker = HystrixBreaker("bench", max_concurrent=1000)
     limiter = DelayingLimiter(TokenBucket(1e9, 1000))
@@ -134,6 +138,9 @@ class _Context:
     def invocation_metadata(self) -> Any:
         return self._headers
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:50000"
+
     def time_remaining(self) -> float:
         return 10.0
 
@@ -147,8 +154,8 @@ class _Context:
 def _server_side(headers: Any) -> Callable[[Any], Awaitable[Callable[[Any], Awaitable[Any]]]]:
     """Turns a server interceptor into a call through it, looked up anew each time, as grpc.aio does."""
 
-    async def behavior(request: Any, _: Any) -> Any:
-        return request
+    async def behavior(_request: Any, _context: Any) -> bytes:
+        return b""
 
     handler: Any = grpc.unary_unary_rpc_method_handler(behavior)
 
@@ -176,7 +183,7 @@ class _Answer:
     """A call that is answered already."""
 
     def __await__(self) -> Any:
-        return nothing(None).__await__()
+        return nothing(b"").__await__()
 
     def add_done_callback(self, _: Any) -> None:
         pass
@@ -184,7 +191,7 @@ class _Answer:
 
 def _client_side(tracer: Tracer) -> Callable[[Any], Awaitable[Any]]:
     class Channel:
-        def unary_unary(self, _: str) -> Callable[..., Any]:
+        def unary_unary(self, *_: Any) -> Callable[..., Any]:
             return lambda _, **__: _Answer()
 
     channel: Any = Channel()

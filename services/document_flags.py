@@ -22,6 +22,16 @@ Each flag can also be given as an environment variable: `--lease-ttl` of book-se
 wins over a variable. Durations are written as in Go: `200us`, `1.5s`, `1m30s`. For a bad value a program writes one
 line to standard error and exits with code 2.
 
+Variables of OpenTelemetry are read, too. A flag, or the program's own variable, wins over them; they win over the
+default. A value that cannot be used is told of in the log and ignored.
+
+| Variable | As |
+|---|---|
+| `OTEL_PROPAGATORS` | `--propagators`; unknown names are left out |
+| `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `--sampler`, `--sampler-arg` |
+| `OTEL_EXPORTER_ZIPKIN_ENDPOINT` | `--zipkin` |
+| `OTEL_SDK_DISABLED` | `true`: no trace begins here, nothing is sent; those of callers are passed on |
+
 The defaults are those of the Go original. The chart sets livelier ones: see [values.md](values.md).
 """
 

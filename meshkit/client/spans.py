@@ -17,7 +17,7 @@ from meshkit.address import parse_address
 from meshkit.attempt import current_attempt
 from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import record_status, rpc_attributes
-from meshkit.tracing.b3 import headers_of
+from meshkit.tracing.propagation import propagation_of
 
 __all__ = ["DeadlineChannel", "TracedChannel", "TracingClientInterceptor"]
 
@@ -27,6 +27,7 @@ class _ClientSpans:
 
     def __init__(self, tracer: Tracer, instance: str) -> None:
         self._tracer = tracer
+        self.headers_of = propagation_of(tracer).headers_of
         host, port = parse_address(instance)
         server: dict[str, str | int] = {names.SERVER_ADDRESS: host, names.SERVER_PORT: port}
         self._server = server
@@ -131,7 +132,7 @@ def _checked(answer: Any) -> Any:
 
 
 class TracedChannel(DeadlineChannel):
-    """A channel whose unary calls each make a CLIENT span and send its context along in B3 headers.
+    """A channel whose unary calls each make a CLIENT span and send its context along in headers, B3's by default.
 
     Deadlines and answers that cannot be decoded: as `DeadlineChannel`.
 
@@ -158,7 +159,7 @@ class TracedChannel(DeadlineChannel):
         def traced(request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any) -> _TracedCall:
             span = spans.start(method)
             try:
-                headers = headers_of(span)
+                headers = spans.headers_of(span)
                 metadata = (*metadata, *headers) if metadata else headers
                 call = make_call(request, timeout=deadline.bounded(timeout), metadata=metadata, **options)
             except BaseException as error:
@@ -251,7 +252,7 @@ class _TracedCall(_CheckedCall):
 
 
 class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
-    """Makes a CLIENT span an attempt and sends its context along in B3 headers; the current deadline bounds it.
+    """Makes a CLIENT span an attempt, sends its context along in headers, and bounds it by the current deadline.
 
     For channels that are made elsewhere; `TracedChannel` costs less.
 
@@ -270,7 +271,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
         method = client_call_details.method
         span = self._spans.start(method.decode() if isinstance(method, bytes) else method)
         try:
-            metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers_of(span))
+            metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *self._spans.headers_of(span))
             timeout = deadline.bounded(client_call_details.timeout)
             call = await continuation(client_call_details._replace(metadata=metadata, timeout=timeout), request)
             try:

@@ -20,9 +20,10 @@ import structlog
 
 from meshkit.errors import MeshError
 from meshkit.etcd import EtcdClient, EtcdLogin
-from meshkit.program.flags import ADDRESSES, NAME, PREFIX, ZIPKIN_URL
+from meshkit.program.flags import ADDRESSES, NAME, PREFIX
 from meshkit.program.logs import LOG_FORMATS, LOG_LEVELS
 from meshkit.program.text import printable, without_secrets
+from meshkit.program.trace_flags import trace_options, tracing_of
 from meshkit.tls.pem import PemFiles
 
 __all__ = ["ETCD_FLAGS", "EtcdAccess", "log_options", "mesh_options", "run"]
@@ -54,9 +55,10 @@ class EtcdAccess:
 
 
 def mesh_options(prefix: str) -> Callable[[Command], Command]:
-    """Options of every program in the mesh: --etcd..., --etcd-prefix, --zipkin, --log-format, --log-level.
+    """Options of every program in the mesh: --etcd..., --etcd-prefix, those of its traces, --log-format, --log-level.
 
-    The command gets all that is about reaching etcd as one argument: `etcd`, an EtcdAccess, whose files were read.
+    The command gets all that is about reaching etcd as one argument: `etcd`, an EtcdAccess, whose files were read; and
+    all that is about traces as another: `tracing`, a `Tracing`.
     """
     options = (
         click.option("--etcd", type=ADDRESSES, default="127.0.0.1:2379", help="Members of one etcd cluster."),
@@ -68,12 +70,7 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
         click.option(
             "--etcd-prefix", type=PREFIX, default=prefix, help="Prefix of the keys that instances register under."
         ),
-        click.option(
-            "--zipkin",
-            type=ZIPKIN_URL,
-            default="http://127.0.0.1:9411/api/v2/spans",
-            help="Where to send spans; off: nowhere.",
-        ),
+        *trace_options(),
         log_options,
     )
 
@@ -81,7 +78,7 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
         @functools.wraps(command)
         def with_access(**flags: Any) -> Any:
             access = {name: flags.pop(name) for name in tuple(flags) if name in ETCD_FLAGS}
-            return command(etcd=_etcd_access(**access), **flags)
+            return command(etcd=_etcd_access(**access), tracing=tracing_of(flags), **flags)
 
         decorated: Command = with_access
         for option in reversed(options):

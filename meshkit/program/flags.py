@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ __all__ = [
     "ZIPKIN_URL",
     "Count",
     "FiniteRange",
+    "NameList",
 ]
 
 # No flag has a use for more characters; what is longer is not shown in full.
@@ -234,6 +236,34 @@ class ZipkinUrl(click.ParamType[str | None]):
             expected = "expected a URL such as http://127.0.0.1:9411/api/v2/spans, or off"
             self.fail(f"{expected}, got {_shown(shown)}", param, ctx)
         return str(value)
+
+
+class NameList(click.ParamType[tuple[str, ...]]):
+    """`name[,name...]`, each one of some. Converts to a tuple.
+
+    Args:
+        names: those that there are.
+        check: raises ValueError where they do not go together.
+    """
+
+    name = "name,..."
+
+    def __init__(self, names: Sequence[str], check: Callable[[Sequence[str]], object]) -> None:
+        self._names = names
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip(" ") for part in str(value).split(","))
+        if not set(names) <= set(self._names):
+            self.fail(f"expected names out of {', '.join(self._names)}; got {_shown(value)}", param, ctx)
+        try:
+            self._check(names)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return names
 
 
 def _shown(value: Any) -> str:

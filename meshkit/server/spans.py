@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Tracer
 from meshkit.server.handlers import Context, Handler, HandlerInterceptor
 from meshkit.server.unary import Behavior, guarded
 from meshkit.tracing.attributes import record_status, rpc_attributes
-from meshkit.tracing.b3 import extracted
+from meshkit.tracing.propagation import propagation_of
 
 __all__ = ["TracingServerInterceptor"]
 
@@ -35,6 +35,7 @@ class TracingServerInterceptor(HandlerInterceptor):
     def __init__(self, tracer: Tracer, services: Collection[str]) -> None:
         super().__init__(services)
         self._tracer = tracer
+        self._extracted = propagation_of(tracer).extracted
 
     def wrap(self, handler: Handler, method: str) -> Handler:
         """Put a span around a unary handler; leave streams as they are."""
@@ -46,7 +47,7 @@ class TracingServerInterceptor(HandlerInterceptor):
         name, attributes = method.lstrip("/"), rpc_attributes(method)
 
         async def traced(request: Any, context: Context) -> Any:
-            caller = extracted(context.invocation_metadata())
+            caller = self._extracted(context.invocation_metadata())
             span = self._tracer.start_span(name, caller, SpanKind.SERVER, attributes)
             token = otel_context.attach(trace.set_span_in_context(span, caller))
             try:

@@ -1,19 +1,26 @@
-"""Spans without gRPC's hooks: OpenTelemetry's interfaces, B3 as their context, Zipkin as their store."""
+"""Spans without gRPC's hooks: OpenTelemetry's interfaces, B3 and Zipkin by default."""
 
 from __future__ import annotations
 
 from meshkit.tracing.b3 import B3Propagator, b3_sampler
 from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor, SpanCounts
+from meshkit.tracing.propagation import PROPAGATORS, Propagation
 from meshkit.tracing.provider import open_tracer, tracer_provider
 from meshkit.tracing.root import root_span, trace_id_of
+from meshkit.tracing.sampling import SAMPLERS
+from meshkit.tracing.settings import TraceSettings
 from meshkit.tracing.zipkin import SpanEncoder, zipkin_exporter
 
 __all__ = [
+    "PROPAGATORS",
+    "SAMPLERS",
     "B3Propagator",
     "PreparingExporter",
+    "Propagation",
     "ResendingSpanProcessor",
     "SpanCounts",
     "SpanEncoder",
+    "TraceSettings",
     "b3_sampler",
     "open_tracer",
     "root_span",

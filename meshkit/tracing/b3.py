@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context, get_value, set_value
@@ -21,7 +20,7 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.span import TraceState
 from opentelemetry.util.types import Attributes
@@ -76,7 +75,7 @@ class B3Propagator(TextMapPropagator):
             values = getter.get(carrier, name)
             return values[0].strip() if values else None
 
-        return _read(header, context)
+        return read_b3(header, context)
 
     def inject(
         self,
@@ -111,15 +110,16 @@ def headers_of(span: trace.Span) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def extracted(metadata: Any) -> Context:
-    """The context that a gRPC call's metadata brings; as `B3Propagator.extract`, and the first of each name counts."""
-    headers: dict[str, Any] = dict(reversed(tuple(metadata or ())))
-
-    def header(name: str) -> str | None:
-        value = headers.get(name)
-        return value.strip() if isinstance(value, str) else None
-
-    return _read(header, Context())
+def single_header_of(span: trace.Span) -> tuple[tuple[str, str], ...]:
+    """A span's context as the single header `b3`; none where the span has no valid one."""
+    own = span.get_span_context()
+    if not own.is_valid:
+        return ()
+    decision = "d" if is_debug(own) else "1" if own.trace_flags & TraceFlags.SAMPLED else "0"
+    value = f"{own.trace_id:0{32 if own.trace_id >> 64 else 16}x}-{own.span_id:016x}-{decision}"
+    if (parent := getattr(span, "parent", None)) is not None:
+        value = f"{value}-{parent.span_id:016x}"
+    return ((SINGLE, value),)
 
 
 def b3_sampler() -> Sampler:
@@ -128,31 +128,39 @@ def b3_sampler() -> Sampler:
 
 
 class B3RootSampler(Sampler):
-    """Of traces that start here: what the caller decided where it sent a decision alone, else yes."""
+    """Of traces that start here: what the caller decided where it sent a decision alone.
 
-    def should_sample(  # noqa: PLR0917
+    Args:
+        otherwise: decides on the others. Default: all are sampled.
+    """
+
+    def __init__(self, otherwise: Sampler = ALWAYS_ON) -> None:
+        self._otherwise = otherwise
+
+    def should_sample(  # noqa: PLR0917 - the interface's
         self,
         parent_context: Context | None,
-        trace_id: int,  # noqa: ARG002 - the interface's
-        name: str,  # noqa: ARG002
-        kind: SpanKind | None = None,  # noqa: ARG002
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
         attributes: Attributes = None,
-        links: Sequence[Link] | None = None,  # noqa: ARG002
-        trace_state: TraceState | None = None,  # noqa: ARG002
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """See `opentelemetry.sdk.trace.sampling.Sampler`, as for the method below."""
         decision = get_value(_DECISION_KEY, parent_context)
         if not isinstance(decision, _Decision):
-            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+            return self._otherwise.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
         if not decision.sampled:
             return SamplingResult(Decision.DROP)
         return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, _DEBUG_STATE if decision.debug else None)
 
     def get_description(self) -> str:  # noqa: D102
-        return "B3 root"
+        return f"B3 root, else {self._otherwise.get_description()}"
 
 
-def _read(header: Callable[[str], str | None], context: Context) -> Context:
+def read_b3(header: Callable[[str], str | None], context: Context) -> Context:
+    """The context with the caller's span, or its bare decision; as it was where there is neither."""
     single = header(SINGLE)
     if single is not None and (found := _from_single(single, context)) is not None:
         return found

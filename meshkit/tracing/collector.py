@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from meshkit.errors import CollectorUnavailableError
 
-__all__ = ["Collector", "shown_url"]
+__all__ = ["Collector", "checked_url", "shown_url"]
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_REASON = 100
@@ -28,6 +28,21 @@ def shown_url(url: str) -> str:
     """What of a URL may stand in a log: scheme, host, port and path; user, password and query may be secrets."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def checked_url(url: str) -> str:
+    """The URL, if a collector can be posted to at it.
+
+    Raises:
+        ValueError: no URL of http or https; its text holds no secret of the URL.
+    """
+    parts = urlsplit(url)
+    port = parts.port  # Raises by itself where it is no number.
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise ValueError(f"expected a URL of http or https, got {shown_url(url)!r}")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ValueError(f"expected a URL of printable ASCII characters, got {shown_url(url)!r}")
+    return url
 
 
 class Collector:
@@ -45,9 +60,7 @@ class Collector:
     """
 
     def __init__(self, url: str, content_type: str, *, timeout: float = 8.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or not url.isascii() or " " in url:
-            raise ValueError(f"expected a URL of http or https, got {shown_url(url)!r}")
+        parts = urlsplit(checked_url(url))
         self.shown = shown_url(url)
         self._host = parts.hostname
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None

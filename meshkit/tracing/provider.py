@@ -11,8 +11,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace import Tracer
 
-from meshkit.tracing.b3 import B3RootSampler
 from meshkit.tracing.processor import ResendingSpanProcessor
+from meshkit.tracing.propagation import Propagation
+from meshkit.tracing.sampling import sampler_of
+from meshkit.tracing.settings import TraceSettings
 from meshkit.tracing.tracer import LightTracerProvider
 from meshkit.tracing.zipkin import zipkin_exporter
 
@@ -20,22 +22,41 @@ __all__ = ["open_tracer", "tracer_provider"]
 
 
 def tracer_provider(
-    service: str, *, address: str | None = None, zipkin: str | None = None, exporter: SpanExporter | None = None
+    service: str,
+    *,
+    address: str | None = None,
+    zipkin: str | None = None,
+    exporter: SpanExporter | None = None,
+    settings: TraceSettings | None = None,
 ) -> TracerProvider:
-    """Make a provider whose spans carry B3 context, sampled as the caller decided.
+    """Make a provider of tracers.
 
     Args:
         service: e.g. `book-server`; the local endpoint's name in Zipkin.
         address: `host:port` (or an IP address alone) of the local endpoint.
         zipkin: the collector's URL, e.g. `http://127.0.0.1:9411/api/v2/spans`; None: no trace begins here;
             that of a caller is passed on.
-        exporter: instead of Zipkin's, e.g. an OTLP exporter or, in tests, one that keeps spans in memory.
+        exporter: instead of those of the settings: in tests, say, one that keeps spans in memory.
+        settings: all that can be set, instead of `zipkin` alone; `TraceSettings().with_environment(os.environ)` is what
+            OpenTelemetry's variables say. Default: B3 headers, sampled as the caller decided.
 
     Its `shutdown()` sends what is left, within 4 s, and blocks meanwhile; `open_tracer` sees to that.
+
+    Raises:
+        ValueError: settings that cannot be.
     """
-    provider = LightTracerProvider(B3RootSampler(), Resource({SERVICE_NAME: service}))
-    if exporter is None and zipkin is not None:
-        exporter = zipkin_exporter(service, zipkin, address=address)
+    settings = settings or TraceSettings(zipkin=zipkin)
+    sampler, parent_based = sampler_of(settings.sampler, settings.ratio)
+    provider = LightTracerProvider(
+        sampler,
+        Resource({SERVICE_NAME: service}),
+        parent_based=parent_based,
+        propagation=Propagation(settings.propagators),
+    )
+    if settings.disabled:
+        return provider
+    if exporter is None and settings.zipkin is not None:
+        exporter = zipkin_exporter(service, settings.zipkin, address=address)
     if exporter is not None:
         provider.add_span_processor(ResendingSpanProcessor(exporter))
     return provider
@@ -43,13 +64,18 @@ def tracer_provider(
 
 @asynccontextmanager
 async def open_tracer(
-    service: str, *, address: str | None = None, zipkin: str | None = None, exporter: SpanExporter | None = None
+    service: str,
+    *,
+    address: str | None = None,
+    zipkin: str | None = None,
+    exporter: SpanExporter | None = None,
+    settings: TraceSettings | None = None,
 ) -> AsyncIterator[Tracer]:
     """Trace while the body runs: a tracer of a provider of its own, which sends what is left at the end.
 
     See `tracer_provider` for the parameters.
     """
-    provider = tracer_provider(service, address=address, zipkin=zipkin, exporter=exporter)
+    provider = tracer_provider(service, address=address, zipkin=zipkin, exporter=exporter, settings=settings)
     try:
         yield provider.get_tracer("meshkit")
     finally:

@@ -33,6 +33,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import Attributes
 
+from meshkit.tracing.propagation import DEFAULT_PROPAGATION, Propagation
+
 __all__ = ["LightSpan", "LightTracer", "LightTracerProvider"]
 
 _UNSET = Status(StatusCode.UNSET)
@@ -131,7 +133,7 @@ class LightSpan(ReadableSpan, Span):
 
 
 class LightTracer(trace.Tracer):
-    """Makes LightSpans. A trace that was begun elsewhere is sampled as it was there; the sampler decides the others.
+    """Makes LightSpans. A trace that was begun elsewhere is sampled as it was there, unless the sampler decides anew.
 
     Without a processor it begins no trace, as the callees would record parts of one that has no root: the current
     context is passed on as it is, where there is one.
@@ -140,6 +142,7 @@ class LightTracer(trace.Tracer):
     def __init__(self, provider: LightTracerProvider, scope: InstrumentationScope) -> None:
         self.provider = provider
         self.scope = scope
+        self.propagation = provider.propagation
 
     def start_span(  # noqa: PLR0917 - the interface's
         self,
@@ -157,9 +160,12 @@ class LightTracer(trace.Tracer):
         if not self.provider.processors:
             return current if not current.is_recording() else NonRecordingSpan(current.get_span_context())
         parent: SpanContext | None = current.get_span_context()
-        tags: dict[str, Any] = dict(attributes) if attributes else {}
         if parent is not None and parent.is_valid:
             trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
+            if not self.provider.parent_based:
+                decided = self.provider.sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
+                sampled = decided.decision is Decision.RECORD_AND_SAMPLE
+                flags = TraceFlags((flags & ~TraceFlags.SAMPLED) | (TraceFlags.SAMPLED if sampled else 0))
         else:
             parent, trace_id = None, getrandbits(128) or 1
             decided = self.provider.sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
@@ -168,6 +174,7 @@ class LightTracer(trace.Tracer):
         own = SpanContext(trace_id, getrandbits(64) or 1, is_remote=False, trace_flags=flags, trace_state=state)
         if not flags & TraceFlags.SAMPLED:
             return NonRecordingSpan(own)
+        tags: dict[str, Any] = dict(attributes) if attributes else {}
         span = LightSpan(name, own, parent, kind, tags, time.time_ns() if start_time is None else start_time, self)
         for link in links or ():
             span.add_link(link.context, link.attributes)
@@ -200,10 +207,21 @@ class LightTracerProvider(TracerProvider):
     Args:
         sampler: decides on traces that begin here.
         resource: what the spans tell of the program.
+        parent_based: False: the sampler decides on each span, whatever the caller has decided. Default True.
+        propagation: the headers that carry the spans' contexts. Default: B3's.
     """
 
-    def __init__(self, sampler: Sampler, resource: Resource) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        resource: Resource,
+        *,
+        parent_based: bool = True,
+        propagation: Propagation = DEFAULT_PROPAGATION,
+    ) -> None:
         super().__init__(sampler, resource, shutdown_on_exit=False)
+        self.parent_based = parent_based
+        self.propagation = propagation
         self.processors: tuple[SpanProcessor, ...] = ()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:

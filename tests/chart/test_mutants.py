@@ -17,9 +17,9 @@ E     call 7: bookservice/getbookinfo CLIENT has 0 SERVER spans</failure>
 BROKE = {
     "without_propagation": """
 from opentelemetry import trace
-from meshkit.client import spans
+from meshkit.client.spans import _ClientSpans
 context = trace.SpanContext(1, 1, is_remote=False, trace_flags=trace.TraceFlags(1))
-print(spans.headers_of(trace.NonRecordingSpan(context)))
+print(_ClientSpans(trace.NoOpTracer(), "10.0.0.1:50051").headers_of(trace.NonRecordingSpan(context)))
 """,
     "without_drain": "import meshkit; print(meshkit.serve.__name__)",
     "without_deregistration": "from meshkit import Registrar; print(Registrar.deregister.__module__)",

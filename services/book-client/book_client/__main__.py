@@ -46,6 +46,7 @@ from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import DURATION, HOST_NAME, MESSAGE_BYTES, PEM_FILE, Count, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
 from meshkit.program.output import LogOutput
+from meshkit.program.trace_flags import Tracing
 from meshkit.tls import PemWatch
 
 log = structlog.stdlib.get_logger("book-client")
@@ -62,7 +63,7 @@ class Settings:
 
     etcd: EtcdAccess
     etcd_prefix: str
-    zipkin: str | None
+    tracing: Tracing
     log_format: LogFormat
     log_level: LogLevel
     invalidate_after: float
@@ -181,7 +182,7 @@ async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutpu
         with stop_signal(output) as stop:
             async with (
                 open_tracer(
-                    "book-client", address=_own_ip(settings.etcd.endpoints[0]), zipkin=settings.zipkin
+                    "book-client", address=_own_ip(settings.etcd.endpoints[0]), settings=settings.tracing.settings()
                 ) as tracer,
                 settings.etcd.client() as etcd,
                 Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,

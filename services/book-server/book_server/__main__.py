@@ -46,6 +46,7 @@ from meshkit.program.flags import (
     Count,
 )
 from meshkit.program.logs import LogFormat, LogLevel
+from meshkit.program.trace_flags import Tracing
 
 log = structlog.stdlib.get_logger("book-server")
 
@@ -59,7 +60,7 @@ class Settings:
     etcd: EtcdAccess
     etcd_prefix: str
     lease_ttl: int
-    zipkin: str | None
+    tracing: Tracing
     rate: float
     burst: int
     max_list_latency: float
@@ -171,7 +172,7 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
     books = BookService(settings.max_list_latency, settings.max_info_latency)
     with stop_signal() as stop:
         async with (
-            open_tracer("book-server", address=settings.advertise, zipkin=settings.zipkin) as tracer,
+            open_tracer("book-server", address=settings.advertise, settings=settings.tracing.settings()) as tracer,
             settings.etcd.client() as etcd,
             serve(
                 lambda server: add_BookServiceServicer_to_server(books, server),

@@ -1,6 +1,7 @@
 """The client's calls, without a network: what is asked for, and what its log and its counts say."""
 
 import asyncio
+from dataclasses import fields
 from typing import Any
 
 import grpc
@@ -13,7 +14,8 @@ from book_pb2 import BookInfo
 from structlog.testing import capture_logs
 
 from meshkit import Endpoint
-from meshkit.program.cli import ETCD_FLAGS, EtcdAccess
+from meshkit.program.cli import EtcdAccess
+from meshkit.program.trace_flags import Tracing
 from meshkit.tracing import tracer_provider
 from tests.support.fake_time import fake_time, now
 from tests.support.fakes import FixedEndpoints, answering, failing
@@ -28,7 +30,10 @@ async def hang(_: Any) -> Any:
 
 def settings(*flags: str) -> Settings:
     given = command.make_context("book-client", list(flags)).params
-    return Settings(etcd=EtcdAccess((), None, None), **{name: given[name] for name in given if name not in ETCD_FLAGS})
+    own = {field.name for field in fields(Settings)} - {"etcd"}
+    return Settings(
+        etcd=EtcdAccess((), None, None), tracing=Tracing(), **{name: given[name] for name in given if name in own}
+    )
 
 
 async def calls(

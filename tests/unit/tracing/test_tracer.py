@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Status, StatusCode
 
 from meshkit.tracing import b3_sampler, trace_id_of
-from meshkit.tracing.b3 import B3RootSampler, extracted, headers_of
+from meshkit.tracing.b3 import B3RootSampler, headers_of
+from meshkit.tracing.propagation import DEFAULT_PROPAGATION
 from meshkit.tracing.tracer import LightTracerProvider
 
 
@@ -81,6 +82,6 @@ def test_where_nobody_processes_spans_no_trace_begins_and_that_of_a_caller_is_pa
     assert headers_of(own) == ()
     assert not trace_id_of(own)
     headers = (("x-b3-traceid", "1" * 32), ("x-b3-spanid", "2" * 16), ("x-b3-sampled", "0"))
-    handled = tracer.start_span("server", extracted(headers))
+    handled = tracer.start_span("server", DEFAULT_PROPAGATION.extracted(headers))
     called = tracer.start_span("client", trace.set_span_in_context(handled))
     assert headers_of(called) == headers

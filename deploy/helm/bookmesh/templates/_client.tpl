@@ -2,7 +2,7 @@
 
 {{- define "bookmesh.clientEnv" -}}
 {{ include "bookmesh.etcdEnv" (list . "BOOK_CLIENT") }}
-{{ include "bookmesh.zipkinEnv" (list . "BOOK_CLIENT") }}
+{{ include "bookmesh.tracingEnv" (list . "BOOK_CLIENT") }}
 - {name: BOOK_CLIENT_LOG_FORMAT, value: {{ .Values.logFormat | quote }}}
 - {name: BOOK_CLIENT_LOG_LEVEL, value: {{ .Values.logLevel | quote }}}
 - {name: BOOK_CLIENT_MAX_MESSAGE_BYTES, value: {{ .Values.maxMessageBytes | toJson | quote }}}

@@ -242,6 +242,17 @@ volumeMounts: {{- . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* How a program traces. Takes (list . "BOOK_SERVER"|"BOOK_CLIENT"). */}}
+{{- define "bookmesh.tracingEnv" -}}
+{{- $program := index . 1 -}}
+{{ include "bookmesh.zipkinEnv" . }}
+{{- with (index . 0).Values.tracing }}
+- {name: {{ $program }}_PROPAGATORS, value: {{ join "," .propagators | quote }}}
+- {name: {{ $program }}_SAMPLER, value: {{ .sampler | quote }}}
+- {name: {{ $program }}_SAMPLER_ARG, value: {{ .samplerArg | toJson | quote }}}
+{{- end }}
+{{- end -}}
+
 {{/* Where a program sends its spans. Takes (list . "BOOK_SERVER"|"BOOK_CLIENT"). */}}
 {{- define "bookmesh.zipkinEnv" -}}
 {{- $root := index . 0 -}}

@@ -1,14 +1,7 @@
-"""The client keeps its trace to itself: no B3 header is sent, so that servers begin traces of their own."""
-
-from opentelemetry.trace import Span
+"""The client keeps its trace to itself: no header is sent, so that servers begin traces of their own."""
 
 from meshkit.client import spans
+from meshkit.tracing import Propagation
 
-
-def no_headers(_: Span) -> tuple[tuple[str, str], ...]:
-    """Tell nothing of the span."""
-    return ()
-
-
-assert callable(vars(spans)["headers_of"])
-spans.headers_of = no_headers  # type: ignore[attr-defined, assignment]
+assert callable(vars(spans)["propagation_of"])
+spans.propagation_of = lambda _: Propagation(["none"])  # type: ignore[attr-defined, assignment]

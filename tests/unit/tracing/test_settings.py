@@ -1,0 +1,71 @@
+"""OpenTelemetry's variables, one test each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from meshkit.tracing import TraceSettings, tracer_provider
+from meshkit.tracing.propagation import DEFAULT_PROPAGATION
+
+READ = [
+    ("OTEL_SDK_DISABLED", "True", {"disabled": True}),
+    ("OTEL_SDK_DISABLED", "false", {"disabled": False}),
+    ("OTEL_PROPAGATORS", "tracecontext, baggage", {"propagators": ("tracecontext", "baggage")}),
+    ("OTEL_PROPAGATORS", "none", {"propagators": ("none",)}),
+    ("OTEL_PROPAGATORS", "xray,b3", {"propagators": ("b3",)}),
+    ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", {"sampler": "parentbased_traceidratio"}),
+    ("OTEL_TRACES_SAMPLER_ARG", "0.25", {"ratio": 0.25}),
+    ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://zipkin:9411/api/v2/spans", {"zipkin": "http://zipkin:9411/api/v2/spans"}),
+]
+REFUSED = [
+    ("OTEL_SDK_DISABLED", "yes"),
+    ("OTEL_PROPAGATORS", "xray,jaeger"),
+    ("OTEL_PROPAGATORS", "none,b3"),
+    ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+    ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+    ("OTEL_TRACES_SAMPLER_ARG", "nan"),
+    ("OTEL_TRACES_SAMPLER_ARG", "much"),
+    ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "zipkin:9411"),
+    ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://zipkin:port/"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "changes"), READ)
+def test_a_variable_is_read(variable: str, text: str, changes: dict[str, Any]) -> None:
+    found = TraceSettings().with_environment({variable: text})
+    assert {name: getattr(found, name) for name in changes} == changes
+
+
+@pytest.mark.parametrize(("variable", "text"), REFUSED)
+def test_a_value_of_no_use_is_told_of_once_and_ignored(variable: str, text: str) -> None:
+    with structlog.testing.capture_logs() as logged:
+        assert TraceSettings().with_environment({variable: text}) == TraceSettings()
+    assert [(line["event"], line["variable"]) for line in logged if "variable" in line] == [
+        ("variable ignored", variable)
+    ]
+
+
+@pytest.mark.parametrize("variable", sorted({variable for variable, *_ in READ}))
+def test_an_empty_variable_counts_as_none(variable: str) -> None:
+    assert TraceSettings().with_environment({variable: " "}) == TraceSettings()
+
+
+def test_a_secret_in_a_variable_is_not_logged() -> None:
+    with structlog.testing.capture_logs() as logged:
+        TraceSettings().with_environment({"OTEL_EXPORTER_ZIPKIN_ENDPOINT": "ftp://user:S3cret@zipkin/?key=K3Y"})
+    assert logged
+    assert "S3cret" not in str(logged)
+    assert "K3Y" not in str(logged)
+
+
+def test_disabled_begins_no_trace_and_passes_on_that_of_a_caller() -> None:
+    settings = TraceSettings(zipkin="http://127.0.0.1:1/api/v2/spans", disabled=True)
+    tracer = tracer_provider("test", settings=settings).get_tracer("test")
+    assert not tracer.start_span("call").get_span_context().is_valid
+    caller = DEFAULT_PROPAGATION.extracted([("b3", f"{'7' * 32}-{'5' * 16}-1")])
+    span = tracer.start_span("call", caller)
+    assert not span.is_recording()
+    assert dict(DEFAULT_PROPAGATION.headers_of(span))["x-b3-traceid"] == "7" * 32
