@@ -33,12 +33,12 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def grpc_target(address: str) -> str:
-    """What gRPC is to be given for a `host:port`: a target that it cannot read as another one.
+    """The target for gRPC that means this `host:port` and nothing else.
 
-    It takes targets for URIs (doc/naming.md of gRPC): `dns:2379` would be a host called 2379, `unix:50051` a socket.
+    gRPC reads targets as URIs (its doc/naming.md): `dns:2379` would be a host called 2379, `unix:50051` a socket.
 
     Raises:
-        ValueError: see `parse_address`.
+        ValueError: it is no `host:port` (see `parse_address`).
     """
     host, _ = parse_address(address)
     if ":" in host:
@@ -47,7 +47,7 @@ def grpc_target(address: str) -> str:
 
 
 def _check_host(host: str) -> None:
-    """Raise a ValueError that says why no host can be called that."""
+    """Raise a ValueError that says why this cannot be a host."""
     if host.startswith("["):
         IPv6Address(host.strip("[]"))
     elif host.replace(".", "").isdigit():

@@ -1,4 +1,4 @@
-"""Full-jitter exponential backoff, and how often to write of what fails.
+"""Full-jitter exponential backoff, and how often to log what keeps failing.
 
 Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: of the strategies compared there, a delay
 drawn uniformly from [0, min(cap, base * 2**n)] makes contending clients finish first with the least work.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 __all__ = ["Backoff", "Outage", "Streak"]
 
-# Reasons that an outage is told with before there is nothing new in yet another one.
+# Different reasons that are logged in `every` seconds; further ones are not.
 REASONS = 5
 _DIGITS = re.compile(r"\d+")
 
@@ -40,11 +40,11 @@ class Backoff:
 
 
 class Streak:
-    """Failures in a row of something that is meant to last, such as a watch, and the waits between them.
+    """Failures in a row of something that should last, such as a watch, and the waits between them.
 
-    What held for longer than the backoff's cap before it failed begins a new row: a watch that holds for minutes is
-    tried again at once, one that is always refused right away is not, though each time it seemed to start well. Nor
-    does a try begin one that took long to fail.
+    After something has worked for longer than the backoff's cap, its next failure starts a new row. So a watch that
+    lasted for minutes is tried again at once, and one that is always refused soon after it began is not. A try that
+    only took long to fail does not start a new row.
 
     Args:
         backoff: how long to wait.
@@ -70,10 +70,10 @@ class Streak:
 
 
 class Outage:
-    """When to write of something that keeps failing: at once, at once for another reason, then once a minute.
+    """When to log that something keeps failing: at once, at once for another reason, then once a minute.
 
     Args:
-        every: seconds in which one reason is told once. Default 60.
+        every: seconds in which each reason is logged once. Default 60.
     """
 
     def __init__(self, every: float = 60.0) -> None:
@@ -85,10 +85,10 @@ class Outage:
         return bool(self._told)
 
     def failed(self, reason: str) -> int:
-        """Count a failure; how many failed since the last one that was told, this included. 0: don't tell now."""
+        """Count a failure; return how many there were since the last one that was logged, or 0: do not log it."""
         now = asyncio.get_running_loop().time()
         self._untold += 1
-        # Ports and times differ from try to try, and several members take turns.
+        # Numbers such as ports and times differ from try to try and make no other reason.
         kind = _DIGITS.sub("#", reason)
         self._told = {known: at for known, at in self._told.items() if now - at < self._every}
         if kind in self._told or len(self._told) == REASONS:
@@ -98,7 +98,7 @@ class Outage:
         return untold
 
     def over(self) -> bool:
-        """Say that it works again; whether it had been told that it does not."""
+        """Note that it works again; return whether a failure had been logged."""
         told = bool(self)
         self._told.clear()
         self._untold = 0

@@ -1,4 +1,4 @@
-"""Who makes the current call, for whoever wants to treat callers alike."""
+"""Who makes the current call: a limiter needs it to treat all callers alike."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _peer: ContextVar[Callable[[], str] | None] = ContextVar("meshkit_peer", default
 
 
 def peer() -> str:
-    """The connection that the current call has come by, as gRPC names it; "" outside of a server's calls."""
+    """The connection of the current call, as gRPC names it; "" outside of a server's calls."""
     ask = _peer.get()
     return ask() if ask else ""
 
 
 def inherit(ask: Callable[[], str]) -> None:
-    """Take over how to ask for the connection, for the rest of the current task: most calls never need to know."""
+    """Set the function that names the connection, for the rest of the current task; most calls never need it."""
     _peer.set(ask)

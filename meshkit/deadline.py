@@ -1,8 +1,8 @@
 """The current call's deadline, carried along in the context, as Go's context.Context does.
 
 A server's interceptors set it from the caller's grpc-timeout, a retry narrows it for each attempt; rate limiters and
-outgoing calls read it, however deep they are called. What goes on after the call, in a task of its own, calls
-`inherit(None)` first.
+outgoing calls read it, however deep they are called. A task that goes on after the call has to call `inherit(None)`
+first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def remaining() -> float | None:
 def bounded(timeout: float | None) -> float | None:
     """Seconds that an outgoing call may take: its own `timeout`, or less where the current deadline is sooner.
 
-    None where neither bounds it; negative once the deadline has passed, which gRPC takes for what it is: 0 might do.
+    None where neither bounds it; negative once the deadline has passed, so that gRPC fails the call at once.
     """
     deadline = _deadline.get()
     if deadline is None:
@@ -42,18 +42,19 @@ def passed() -> bool:
 
 
 def inherit(seconds: float | None) -> None:
-    """Take the caller's deadline over, for the rest of the current task; None: the caller has set none.
+    """Set the caller's deadline for the rest of the current task; None: the caller has set none.
 
-    It comes a hundredth sooner: gRPC tells it rounded up by as much (src/core/lib/transport/timeout_encoding.cc), and
-    what is called on the caller's behalf is not to outlast it. No timer is started: gRPC cancels the task in time.
+    A hundredth of the time is taken off: gRPC rounds it up by as much on the wire
+    (src/core/lib/transport/timeout_encoding.cc), and calls made on the caller's behalf must not outlast it. No timer is
+    started: gRPC cancels the task in time.
     """
     _deadline.set(None if seconds is None else asyncio.get_running_loop().time() + seconds * 0.99)
 
 
 def narrow(seconds: float | None) -> None:
-    """Bound what follows in the current task; a deadline that is sooner stays in force. None: no new bound.
+    """Limit the rest of the current task; a sooner deadline stays in force. None: no new limit.
 
-    No timer is started: whoever waits asks `remaining()`, or uses `within`.
+    No timer is started: code that waits asks `remaining()`, or uses `within`.
     """
     if seconds is not None:
         deadline, inner = _deadline.get(), asyncio.get_running_loop().time() + seconds
@@ -61,9 +62,9 @@ def narrow(seconds: float | None) -> None:
 
 
 class within:  # noqa: N801 - reads as the statement that it is: `async with deadline.within(1.0):`
-    """Bound the body to so many seconds, or to the deadline already in force where that is sooner.
+    """Limit the body to a number of seconds, or to the deadline already in force if that is sooner.
 
-    None sets no new bound.
+    None sets no new limit.
 
     Raises:
         TimeoutError: the body was cut off.

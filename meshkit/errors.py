@@ -62,11 +62,11 @@ class StatusMeaning(NamedTuple):
     """What a gRPC status says.
 
     Args:
-        against_instance: it speaks against the instance that answered with it; None: only where another instance does
-            better, as it may be the request's or the caller's fault as well.
-        against_service: as the result of a whole call, all attempts, it speaks against the service.
-        elsewhere: another instance may do better.
-        passes: the same instance may do better a moment later.
+        against_instance: it counts against the instance that answered with it; None: only if another instance answers
+            the same request well, as the fault may also be in the request or the caller.
+        against_service: as the result of a whole call, with all attempts, it counts against the service.
+        elsewhere: another instance may answer well.
+        passes: the same instance may answer well a moment later.
     """
 
     against_instance: bool | None
@@ -81,8 +81,8 @@ _BUSY = StatusMeaning(against_instance=None, against_service=False, elsewhere=Tr
 _ASKS_ANOTHER = StatusMeaning(against_instance=None, against_service=False, elsewhere=True, passes=False)
 _ANSWER = StatusMeaning(against_instance=False, against_service=False, elsewhere=False, passes=False)
 
-# What each status is used for: https://grpc.io/docs/guides/status-codes/. Those that count at once are the ones that
-# Envoy's outlier detection takes for 5xx (source/common/grpc/status.cc), but for UNIMPLEMENTED. gRPC's own outlier
+# What each status is used for: https://grpc.io/docs/guides/status-codes/. Those that always count are the ones that
+# Envoy's outlier detection treats as 5xx (source/common/grpc/status.cc), except UNIMPLEMENTED. gRPC's own outlier
 # detection (proposal A50) counts all but OK, which would eject instances for NOT_FOUND; its retries (A6) leave the
 # statuses to the service's owner.
 _MEANINGS = {
@@ -96,9 +96,9 @@ _MEANINGS = {
     grpc.StatusCode.DATA_LOSS: _BROKEN,
     # Of a server that stops: it answers new calls with it. (Where the caller cancels, asyncio says so instead.)
     grpc.StatusCode.CANCELLED: _BUSY,
-    # A limiter at work is not sick; nor is one that is too large an answer for us, unless others answer with less.
+    # A server whose limiter refuses calls is not sick. It is also the status of an answer that is too large.
     grpc.StatusCode.RESOURCE_EXHAUSTED: _BUSY,
-    # Of one instance: wrongly configured, of another version, or another program at its address. Of all: it is so.
+    # From one instance: a wrong configuration, an old version, or another program at its address. From all: it is true.
     grpc.StatusCode.UNIMPLEMENTED: _ASKS_ANOTHER,
     grpc.StatusCode.PERMISSION_DENIED: _ASKS_ANOTHER,
     grpc.StatusCode.UNAUTHENTICATED: _ASKS_ANOTHER,
@@ -119,7 +119,7 @@ MAX_ATTEMPT_DETAILS = 400
 
 
 def meaning_of(code: grpc.StatusCode) -> StatusMeaning:
-    """What a status says of the instance, of the service, and of other instances."""
+    """What a status says about the instance, the service, and other instances."""
     return _MEANINGS[code]
 
 
@@ -203,7 +203,7 @@ class CollectorUnavailableError(SpanExportError):
 
 
 class SpansRefusedError(SpanExportError):
-    """It refuses them for good, and this is why: an exporter that knows raises it."""
+    """The collector refuses them for good; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def status_of(error: BaseException) -> grpc.StatusCode:
     if isinstance(error, MeshError):
         return error.code
     if isinstance(error, grpc.RpcError):
-        # AioRpcError has both methods; of others, which a user's code may raise, nothing is certain.
+        # AioRpcError has both methods; other RpcErrors, which a user's code may raise, may have neither.
         code = error.code() if callable(getattr(error, "code", None)) else None
         return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
     if isinstance(error, TimeoutError):
@@ -246,17 +246,17 @@ def status_of(error: BaseException) -> grpc.StatusCode:
 
 
 def is_instance_failure(error: Exception) -> bool | None:
-    """Whether an error speaks against the instance that it came from; None: only where another one does better."""
+    """Whether an error counts against the instance that it came from; None: only if another one answers well."""
     return _MEANINGS[status_of(error)].against_instance
 
 
 def is_system_failure(error: Exception) -> bool:
-    """Whether an error speaks against the service's health: UNAVAILABLE, INTERNAL, UNKNOWN and the like."""
+    """Whether an error counts against the service: UNAVAILABLE, INTERNAL, UNKNOWN and the like."""
     return _MEANINGS[status_of(error)].against_service
 
 
 def is_retryable(error: Exception) -> bool:
-    """Whether another instance may do better."""
+    """Whether another instance may answer well."""
     return _MEANINGS[status_of(error)].elsewhere
 
 

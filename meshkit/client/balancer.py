@@ -27,8 +27,8 @@ class Balancer(Protocol[Request, Response]):
     def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
         """The endpoint for the next attempt, never one of the instances to `exclude`.
 
-        One that is `ready` where there is any, else any: calls still go out when every instance is sick, as no
-        judgement of ours is as bad as no service at all.
+        One that is `ready` if there is one, else any: when every instance seems sick, a call that may fail is better
+        than no call.
 
         Raises:
             NoEndpointsError: there is none, or none that is not excluded.
@@ -38,8 +38,7 @@ class Balancer(Protocol[Request, Response]):
 class RoundRobin(Generic[Request, Response]):
     """Each endpoint in turn: n picks over k unchanging endpoints give each n/k, give or take one.
 
-    O(1) a pick, however many endpoints there are; those met on the way that are excluded or not ready cost a step
-    each.
+    A pick is O(1), however many endpoints there are; each one that is excluded or not ready costs one more step.
     """
 
     def __init__(self, source: EndpointSource[Request, Response]) -> None:
@@ -47,7 +46,7 @@ class RoundRobin(Generic[Request, Response]):
         self._turn = 0
 
     def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
-        """See `Balancer.pick`."""
+        """Pick the next endpoint in turn that is ready and not excluded."""
         endpoints = self._source.endpoints
         fallback: tuple[int, InstanceEndpoint[Request, Response]] | None = None
         for _ in endpoints:
@@ -65,7 +64,7 @@ class RoundRobin(Generic[Request, Response]):
 
 
 class Random(Generic[Request, Response]):
-    """Any endpoint, uniformly: many clients that start together do not march in step.
+    """Any endpoint, at random: many clients that start together do not all call the same one.
 
     Args:
         source: where the endpoints come from.
@@ -77,7 +76,7 @@ class Random(Generic[Request, Response]):
         self._rng = rng or random.Random()
 
     def pick(self, exclude: Collection[str] = ()) -> InstanceEndpoint[Request, Response]:
-        """See `Balancer.pick`."""
+        """Pick an endpoint that is ready and not excluded, at random."""
         endpoints = self._source.endpoints
         if exclude:
             endpoints = [endpoint for endpoint in endpoints if endpoint.instance not in exclude]
@@ -90,7 +89,7 @@ class Random(Generic[Request, Response]):
 
 
 def none_left(exclude: Collection[str]) -> NoEndpointsError:
-    """Make the error of a balancer that has nothing to pick; for balancers elsewhere, too."""
+    """Make the error of a balancer that has nothing to pick; for other balancers, too."""
     if exclude:
         return NoEndpointsError("no instance is left besides those already tried")
     return NoEndpointsError("no instance of the service is known")

@@ -12,10 +12,10 @@ __all__ = ["RetryBudget"]
 class RetryBudget:
     """Retries as a share of calls: each call pays `ratio` of a token in, each retry takes one out.
 
-    When a whole service fails, three attempts a call would treble its load just then; with a budget it grows by a
+    When a whole service fails, three attempts per call would triple its load; with a budget it grows by a
     fifth. Where calls are few, `min_per_second` retries are granted in any case; they do not come on top of the share.
 
-    Source: Finagle's RetryBudget (20% and a least number a second) and gRPC's retry throttling (proposal A6), in which
+    Source: Finagle's RetryBudget (20% and a minimum per second) and gRPC's retry throttling (proposal A6), in which
     a bucket of fixed size stands for the history.
 
     Args:

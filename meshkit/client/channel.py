@@ -26,8 +26,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 # Seconds that calls under way on a channel that was replaced may still take.
 DRAIN = 30.0
-# Seconds after which a channel that reaches nobody is made anew: gRPC asks for a name that did not resolve after up to
-# two minutes only.
+# Seconds after which a channel that cannot connect is replaced: gRPC may wait two minutes before it asks for a name
+# again that did not resolve.
 RENEW_UNREACHED = 5.0
 
 
@@ -60,11 +60,11 @@ def channel_factory(
     tls: ClientTls | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Factory[Request, Response]:
-    """A factory for an Endpointer: endpoints over a channel each, which know whether their connection stands.
+    """Make a factory for an Endpointer: each endpoint has a channel and knows whether it is connected.
 
     Args:
-        endpoint_over: makes the endpoint, from the channel and the instance's `host:port`. Called again where the
-            channel is made anew.
+        endpoint_over: makes the endpoint, from the channel and the instance's `host:port`. Called again when the
+            channel is replaced.
         tracer: makes the CLIENT spans; None: none.
         tls: None: plaintext.
         max_message_bytes: of an answer; a larger one fails the call with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
@@ -85,7 +85,7 @@ def channel_factory(
 
 
 class _ChannelEndpoint(Generic[Request, Response]):
-    """An endpoint over a channel, and its `Connection`: see there.
+    """An endpoint over a channel that also tells whether it is connected (`Connection`).
 
     Args:
         open_channel: opens a channel to the instance.

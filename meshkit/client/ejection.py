@@ -41,9 +41,9 @@ EJECTION = HystrixPolicy(
 def instance_breaker(
     instance: str, policy: HystrixPolicy = EJECTION, *, clock: Callable[[], float] = time.monotonic
 ) -> HystrixBreaker:
-    """A breaker that judges one instance of a service: whoever picks prefers the others while it is open.
+    """Make the breaker of one instance of a service: balancers prefer other instances while it is open.
 
-    Ejections and returns are logged, and ejections noted in the trace of the call that led to them.
+    Ejections and returns are logged; an ejection is also an event in the trace of the call that led to it.
 
     Args:
         instance: `host:port`, the breaker's name.
@@ -54,7 +54,7 @@ def instance_breaker(
 
 
 def log_ejection(breaker: HystrixBreaker, old: str, new: str) -> None:
-    """Say when an instance is ejected and when it is back; the failed probes in between say nothing."""
+    """Log when an instance is ejected and when it is back; failed probes in between are not logged."""
     if old == "closed":
         log.warning("instance ejected", instance=breaker.name)
         trace.get_current_span().add_event(f"instance ejected: {breaker.name}")

@@ -23,17 +23,17 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class InstanceSource(Protocol):
-    """Where instances come from: an Instancer, or anything else that tells of changes."""
+    """Where instances come from: an Instancer, or anything else that reports changes."""
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of all instances known now and of each change; returns the way to stop it."""
+        """Tell `observer` of all instances known now and of each change; returns the function that stops it."""
 
 
 class Endpointer(Generic[Request, Response]):
     """Keeps one endpoint for each instance, across all changes of the set.
 
-    An instance that joins others is ready once its connection stands, as with gRPC's own balancers: where it cannot be
-    reached yet (a firewall may learn of it later than clients do) no call is spent on finding out.
+    A new instance beside others is ready once it is connected, as with gRPC's own balancers. It may not be reachable
+    yet (a firewall may learn of it later than clients do), and no call is spent on finding out.
 
     Args:
         source: an Instancer (entered, or entered later).
@@ -70,7 +70,7 @@ class Endpointer(Generic[Request, Response]):
 
     @property
     def endpoints(self) -> list[InstanceEndpoint[Request, Response]]:
-        """The endpoints ready for use, in no particular order. The live list: look, don't touch."""
+        """The endpoints ready for use, in no particular order. This is the live list: do not change it."""
         return self._endpoints
 
     async def wait_endpoints(self) -> None:
@@ -91,9 +91,9 @@ class Endpointer(Generic[Request, Response]):
         await end_tasks(tuple(self._tasks))
 
     def renew(self) -> None:
-        """Make every endpoint anew, e.g. because certificates have changed.
+        """Replace every endpoint, e.g. because certificates have changed.
 
-        Each stays in use until its successor is made, and is left once the calls in flight have ended.
+        Each stays in use until its successor is made, and is closed once its calls in flight have ended.
         """
         for instance in tuple(self._gone):
             self._start(instance)
@@ -102,7 +102,7 @@ class Endpointer(Generic[Request, Response]):
         for instance in change.removed:
             self._gone.pop(instance).set()
             self._withdraw(instance)
-        # The first ones are called at once, all alike: otherwise whichever connects first would get the first calls.
+        # The first ones may all be called at once: otherwise the one that connects first would get the first calls.
         joining = bool(self._endpoints)
         for instance in change.added:
             self._start(instance, connect_first=joining)

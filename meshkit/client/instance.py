@@ -21,20 +21,20 @@ Factory = Callable[[str], AbstractAsyncContextManager[Endpoint[Request, Response
 
 @runtime_checkable
 class Connection(Protocol):
-    """What an endpoint may be as well: something that knows whether it reaches its instance."""
+    """What an endpoint may also be: something that knows whether it is connected to its instance."""
 
     def connected(self) -> bool:
-        """Whether the connection stands; where it does not, asking makes it try."""
+        """Whether it is connected; if not, asking makes it try."""
 
     def reconnect(self) -> None:
-        """Make the connection anew although it seems to stand; calls under way on the old one may still end.
+        """Replace the connection although it seems to be up; calls under way on the old one may still end.
 
-        For whoever has had one call after the other time out: something on the way may answer gRPC's pings although
-        the calls get nowhere. Costs a connection: not for a single slow call.
+        For use after several calls in a row have timed out: something on the way may answer gRPC's pings although calls
+        do not get through. Do not use it for a single slow call: it costs a connection.
         """
 
 
-# Time-outs in a row after which the connection is made anew.
+# Time-outs in a row after which the connection is replaced.
 TIME_OUTS = 2
 # Seconds that an instance which need not connect first counts as ready without a connection.
 FIRST_CALLS = 1.0
@@ -47,8 +47,9 @@ class InstanceEndpoint(Generic[Request, Response]):
         instance: `host:port`.
         endpoint: calls the instance. Where it is a `Connection` too, as those of `channel_factory` are, an instance
             whose connection was lost, or that was UNAVAILABLE, is not ready until it is connected: no call is spent
-            on finding out. Two calls in a row that time out on one connection make it anew.
-        breaker: judges the instance by its answers. It refuses nothing here: it makes the instance not ready.
+            on finding out. After two calls in a row that time out on one connection it is replaced.
+        breaker: judges the instance by its answers. It never refuses a call here: while it is open, the
+            instance is not ready.
         connect_first: whether it is not ready from the start, until it is connected. Default no: it has one second in
             which a first call may wait for the connection.
     """
@@ -84,7 +85,7 @@ class InstanceEndpoint(Generic[Request, Response]):
         """Whether a call should go here rather than elsewhere."""
         if self._connection is not None:
             if self._connection.connected():
-                # From now on it counts when the connection is lost, be it with no call under way.
+                # From now on a lost connection makes it not ready, even when no call is under way.
                 self._hoped_until = 0.0
             elif asyncio.get_running_loop().time() >= self._hoped_until:
                 return False
@@ -92,7 +93,7 @@ class InstanceEndpoint(Generic[Request, Response]):
 
     @property
     def connected(self) -> bool:
-        """Whether its connection stands; asking makes it try. True where nobody knows."""
+        """Whether it is connected; asking makes it try. True for an endpoint that cannot tell."""
         return self._connection is None or self._connection.connected()
 
     async def __call__(self, request: Request) -> Response:
@@ -135,12 +136,12 @@ class InstanceEndpoint(Generic[Request, Response]):
                 self._idle.set()
 
     def outdone(self, error: Exception) -> None:
-        """Another instance did better with a request for which this one had the error."""
+        """Note that another instance answered a request well for which this one had the error."""
         if self._breaker is not None and is_instance_failure(error) is None:
             self._breaker.note_failure()
 
     def _timed_out(self, connection: int) -> None:
-        # Only calls on the connection that there is now: of many at once, the first two have had it made anew.
+        # Only calls on the current connection: of many that time out together, the first two have had it replaced.
         if self._connection is None or connection != self._connections:
             return
         self._time_outs += 1

@@ -29,7 +29,7 @@ from meshkit.errors import (
 __all__ = ["Retry"]
 
 
-# Seconds before a call that was refused for want of resources is made again: who refuses has too much to do.
+# Seconds before a call is made again that was refused with RESOURCE_EXHAUSTED: the instance is overloaded.
 PAUSE_AFTER_REFUSAL = 0.1
 
 
@@ -39,8 +39,8 @@ class Retry(Generic[Request, Response]):
     An attempt never goes to an instance that this call has already tried while another is left. Each gets an equal
     share of the time that is left for it and those that may follow, so that one hung instance cannot eat the whole
     budget; the last one gets all that remains, as does any that cannot be followed by another once its time is up.
-    Where another instance does better, an answer such as PERMISSION_DENIED, which says nothing by itself, counts
-    against the instance that gave it.
+    When another instance answers well, a status such as PERMISSION_DENIED counts against the instance that gave it; by
+    itself it does not.
 
     Args:
         balancer: picks the instance of each attempt.
@@ -52,7 +52,7 @@ class Retry(Generic[Request, Response]):
             has refused it (`RefusedError`), so that no instance has seen it.
         sharing: whether attempts share the time that is left. Default: as `idempotent`. False for streams, which take
             as long as they take.
-        retryable: which errors another attempt may mend. Default `is_retryable`.
+        retryable: for which errors another attempt may succeed. Default `is_retryable`.
         budget: bounds the retries of all calls together, to 20% of them by default, so that retries do not multiply
             the load of a service that fails as a whole. Default: a RetryBudget of its own; give several Retries to
             one service the same one.
@@ -122,7 +122,7 @@ class Retry(Generic[Request, Response]):
         raise RetryError("no other instance is left", failed) from failed[-1].error
 
     def _pick(self, failed: list[FailedAttempt]) -> InstanceEndpoint[Request, Response] | None:
-        """The next attempt's; None: all have been tried, and will say the same again."""
+        """The endpoint of the next attempt; None: all have been tried, and would answer the same again."""
         if failed:
             try:
                 return self._balancer.pick(exclude={attempt.instance for attempt in failed})

@@ -44,7 +44,7 @@ class _ClientSpans:
 
 
 def _record_cancellation(span: Span) -> None:
-    # Cut off by the attempt's own time limit, or because nobody waits for the answer any more.
+    # Cut off by the attempt's own time limit, or because its caller no longer waits.
     late = deadline.passed()
     record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
 
@@ -52,7 +52,7 @@ def _record_cancellation(span: Span) -> None:
 class DeadlineChannel(grpc.aio.Channel):
     """A channel whose calls end at the current deadline at the latest, as `meshkit.deadline` knows it.
 
-    A call that is made within another is thereby bounded by that one's caller, and tells the server of it.
+    So a call within a call is limited by the deadline of the outer one's caller, and the server is told that deadline.
     A unary answer that cannot be decoded fails the call with INTERNAL.
 
     Args:
@@ -65,7 +65,7 @@ class DeadlineChannel(grpc.aio.Channel):
     def unary_unary(
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
     ) -> Any:
-        """See grpc.aio.Channel; the same for the methods below."""
+        """Make a unary method's calls, under the deadline; this and the methods below are those of grpc.aio.Channel."""
         make_call = self._channel.unary_unary(method, request_serializer, _lenient(response_deserializer), **kwargs)
 
         def call(request: Any, *, timeout: float | None = None, **options: Any) -> _CheckedCall:
@@ -109,7 +109,7 @@ def _on_time(make_call: Any) -> Callable[..., Any]:
 
 
 def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """None for what cannot be decoded, as grpc.aio gives; but without its traceback in the log."""
+    """Decode to None what cannot be decoded, as grpc.aio does, but without a traceback in the log."""
     if deserialize is None:
         return None
 
@@ -152,7 +152,7 @@ class TracedChannel(DeadlineChannel):
     def unary_unary(
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
     ) -> Any:
-        """See grpc.aio.Channel."""
+        """Make a unary method's calls, each with a span (grpc.aio.Channel)."""
         make_call = self._channel.unary_unary(method, request_serializer, _lenient(response_deserializer), **kwargs)
         spans = self._spans
 
@@ -172,7 +172,7 @@ class TracedChannel(DeadlineChannel):
 
 
 class _CheckedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
-    """A call whose answer is one."""
+    """A call that fails with INTERNAL when its answer cannot be decoded."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
@@ -241,7 +241,7 @@ class _TracedCall(_CheckedCall):
             span.end()
 
     def _done(self, _: object) -> None:
-        # Of a call whose answer nobody awaits only its status is asked for, if anything.
+        # A caller that does not await the answer asks for the status, if for anything.
         if not self._awaited and self._span is not None:
             span, self._span = self._span, None
             self._ending = asyncio.ensure_future(self._end(span))
@@ -267,7 +267,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
-        """See grpc.aio.UnaryUnaryClientInterceptor."""
+        """Make a span around one attempt (grpc.aio.UnaryUnaryClientInterceptor)."""
         method = client_call_details.method
         span = self._spans.start(method.decode() if isinstance(method, bytes) else method)
         try:

@@ -38,7 +38,7 @@ Observer = Callable[[InstanceChange], None]
 class Instancer:
     """Lists a prefix, then watches it from the next revision on, so that nothing between the two is missed.
 
-    An async context manager; observers hear of every change, on the event loop, as soon as etcd reports it.
+    An async context manager; observers are called for every change, on the event loop, as soon as etcd reports it.
     A watch that is canceled, compacted, ended or broken means: list again. While etcd is away the last known
     instances stay in use and `stale` is true: an outage of the registry is not an outage of the service.
 
@@ -54,8 +54,8 @@ class Instancer:
             worse than calling none.
         keep_last: seconds for which the last instances stay in use after etcd has stopped listing any. Default 3;
             0: none. Longer while etcd is away. An etcd that lost its data, or that was frozen for longer than the
-            leases, lists nothing for the moment that the servers need to register again; calls would all fail then,
-            and so lose nothing by a try.
+            leases, lists nothing until the servers have registered again. All calls would fail during that time, so
+            calling the last known instances can only help.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Instancer:
 
     @property
     def instances(self) -> frozenset[str]:
-        """All known addresses, those included that are kept though etcd lists none any more."""
+        """All known addresses, including those that stay in use because etcd no longer lists any."""
         return frozenset(self._addresses) | self._kept
 
     def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """Tell `observer` of all instances known now and of every change from now on; returns the way to stop it."""
+        """Tell `observer` of all known instances and of each later change; returns the function that stops it."""
         self._observers.append(observer)
         if self.instances:
             observer(InstanceChange(self.instances, frozenset()))
@@ -129,13 +129,13 @@ class Instancer:
                 self._mark_fresh()
                 streak.holds()
                 await self._watch(listing.revision + 1)
-                # It held for as long as it should.
+                # The watch lasted for as long as it should.
                 self._outage.over()
             except EtcdError as error:
                 self._mark_stale(str(error))
                 await asyncio.sleep(streak.delay())
             except Exception as error:
-                # Whatever it is, it must not end discovery.
+                # No error may end discovery.
                 if repr(error) != self.reason:
                     log.exception("following instances failed unexpectedly", prefix=self.prefix)
                 self._mark_stale(repr(error))
@@ -156,7 +156,7 @@ class Instancer:
         self._apply({**dict.fromkeys(gone), **items})
 
     def _apply(self, changes: dict[str, KeyValue | None]) -> None:
-        """Take over what is new for each key; None: the key is gone. Costs its changes, not the whole set."""
+        """Apply what is new for each key; None: the key is gone. The cost is that of the changes, not of the set."""
         before: dict[str, bool] = {}
         for key, item in changes.items():
             old = self._by_key.pop(key, None)
@@ -175,7 +175,7 @@ class Instancer:
             self._settle(added, removed)
 
     def _settle(self, added: frozenset[str], removed: frozenset[str]) -> None:
-        """Announce a change of what etcd lists, unless it leaves nothing: then the last ones stay for a moment."""
+        """Announce a change of what etcd lists. When it lists nothing, the last instances stay for a moment."""
         if not self._addresses and self._keep_last:
             self._kept = removed
             self._let_go_later()
@@ -191,7 +191,7 @@ class Instancer:
 
     def _let_go(self) -> None:
         self._letting_go = None
-        # An etcd that is shut down ends the leases that nobody can renew any more: once it is back we shall know.
+        # An etcd that shuts down ends the leases that can no longer be renewed: wait until it is back.
         if not self.stale:
             self._drop_kept()
 
@@ -226,7 +226,7 @@ class Instancer:
             try:
                 observer(change)
             except Exception:
-                # Told only once: those after it would miss the change for good.
+                # Each change is announced once: the other observers would miss it for good.
                 log.exception("an observer of instances failed", prefix=self.prefix)
 
     def _mark_fresh(self) -> None:

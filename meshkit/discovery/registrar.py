@@ -30,16 +30,16 @@ class Registrar:
 
     An async context manager: entering starts registering in the background (etcd may be down), leaving deregisters.
     A lost lease, a deleted key, an etcd that comes back with or without its data: registered again, with full-jitter
-    backoff. A key that somebody else has put in the meantime belongs to that successor and is left alone until it
-    is gone.
+    backoff. A key that another server has put in the meantime belongs to that successor and is not touched until it is
+    gone.
 
     Args:
         etcd: where to register.
         prefix: of the service's registrations, e.g. `/services/book/`; the key is `<prefix><address>`.
         address: `host:port` that clients reach the instance at.
         ttl: of the lease, in seconds: how long a killed instance stays visible. Default 10. Renewed at ttl / 3.
-        backoff: between failed tries. Its default cap of 1 s bounds how long after etcd's return the key is back.
-        recheck: seconds after which the key is looked at even though no watch reported a change. Default 30.
+        backoff: between failed tries. Its default cap of 1 s limits how long the key is missing after etcd is back.
+        recheck: seconds after which the key is read although no watch reported a change. Default 30.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Registrar:
         self._ttl = ttl
         self._backoff = backoff or Backoff()
         self._recheck = recheck
-        # Chosen here rather than by etcd: a grant or a put whose answer got lost is then still known to be ours.
+        # Chosen here rather than by etcd: a grant or a put whose answer was lost is then still known to be ours.
         self._lease_id = 0
         self._lease: Lease | None = None
         self._put_sent = False
@@ -94,11 +94,11 @@ class Registrar:
 
     @property
     def displaced(self) -> bool:
-        """Whether the key is somebody else's, as etcd said last: clients call that one."""
+        """Whether the key belongs to another server, as far as etcd has said: clients call that one."""
         return self._displaced.is_set()
 
     async def wait_displaced(self) -> None:
-        """Wait until the key is somebody else's."""
+        """Wait until the key belongs to another server."""
         await self._displaced.wait()
 
     async def deregister(self) -> bool:
@@ -127,13 +127,13 @@ class Registrar:
                 streak.holds()
                 await self._hold()
             except LeaseLostError as error:
-                # Told by etcd itself. Nothing of ours hangs on that lease any more: the next try takes another one.
+                # etcd has said so: no key of ours is under that lease any more, and the next try takes another one.
                 self._registered.clear()
                 delay = streak.delay()
                 log.warning("registration lost, registering again", key=self.key, reason=str(error))
                 await self._revoke()
             except EtcdError as error:
-                # What was asked for may have been done all the same: the next try goes on with the same lease.
+                # The request may have been done although its answer was lost: the next try uses the same lease.
                 delay = streak.delay()
                 if failures := self._outage.failed(str(error)):
                     log.warning("registration failed", key=self.key, reason=str(error), failures=failures)
@@ -148,14 +148,14 @@ class Registrar:
             self._lease_id = secrets.randbits(62) + 1
         lease = self._lease = await self._etcd.grant(self._ttl, self._lease_id)
         if self._ever_registered:
-            # Lost and found: whoever has put the key since is our successor.
+            # The key was lost before: a server that has put it since is our successor.
             while (owner := await self._etcd.put_if_absent(self.key, self.address, lease.id)) is not None:
                 if owner.lease == lease.id:
                     # Ours: an earlier try has put it, and its answer got lost.
                     break
                 await self._step_back(owner)
         else:
-            # The first time, a key that is there is the leftover of an earlier life at this address.
+            # The first time, a key that is there was left by an earlier program at this address.
             self._put_sent = True
             await self._etcd.put(self.key, self.address, lease.id)
         self._ever_registered = True
@@ -173,7 +173,7 @@ class Registrar:
         await self._etcd.keep_alive(self._lease.id)
 
     async def _hold(self) -> None:
-        """Return never; raise LeaseLostError once the registration is gone."""
+        """Never return; raise LeaseLostError once the registration is gone."""
         assert self._lease is not None
         lease = self._lease
         renewal = asyncio.create_task(self._renew(lease), name=f"renewal {self.key}")
@@ -193,7 +193,7 @@ class Registrar:
                 streak.failures = 0
                 if self._outage.over():
                     log.info("lease renewed again", key=self.key)
-                # Of the time that was asked for, whatever etcd says that it has granted.
+                # A third of the TTL that was asked for, not of what etcd granted.
                 await asyncio.sleep(self._ttl / 3)
             except LeaseLostError:
                 raise
@@ -215,7 +215,7 @@ class Registrar:
                 await asyncio.sleep(streak.delay())
 
     async def _watch_key(self, lease: Lease, streak: Streak) -> None:
-        """Look at the key, then follow it; return when it is time to look again."""
+        """Read the key, then watch it; return when it is time to read it again."""
         listing = await self._etcd.list(self.key)
         streak.holds()
         self._check_owner(next((item for item in listing.items if item.key == self.key), None), lease)
@@ -236,13 +236,13 @@ class Registrar:
             raise LeaseLostError(f"the key was taken over under lease {item.lease:x}")
 
     async def _revoke(self) -> None:
-        """Try once to revoke a lease that is of no use any more; it ends by itself otherwise."""
+        """Try once to revoke a lease that is no longer needed; otherwise it ends by itself."""
         lease_id, self._lease_id = self._lease_id, 0
         with contextlib.suppress(EtcdError):
             await self._etcd.revoke(lease_id)
 
     async def _leave(self) -> bool:
-        """Whether nothing in etcd is ours any more."""
+        """Revoke the lease; return whether nothing of ours is left in etcd."""
         if not self._lease_id:
             return True
         streak, reason = Streak(self._backoff), "no answer"

@@ -39,8 +39,8 @@ def address_of(prefix: str, item: KeyValue) -> str:
     """The `host:port` of a registration.
 
     Raises:
-        ValueError: its value is no address that can be called, or its key is not the prefix and that address: what
-            somebody else keeps below the prefix.
+        ValueError: its value is no address that can be called, or its key is not the prefix followed by that address:
+            it is not a registration of this service.
     """
     _, port = parse_address(item.value)
     if not port:

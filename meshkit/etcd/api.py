@@ -55,7 +55,7 @@ class WatchBatch:
 
 
 class Etcd(Protocol):
-    """What the mesh asks of etcd. Every method raises EtcdError, within seconds, where etcd cannot answer."""
+    """What the mesh asks of etcd. Every method raises EtcdError within seconds when etcd does not answer."""
 
     async def grant(self, ttl: int, lease_id: int = 0) -> Lease:
         """Grant a lease of at least `ttl` seconds.
@@ -75,13 +75,13 @@ class Etcd(Protocol):
         """Revoke a lease and delete its keys; a lease that is already gone is no error."""
 
     async def put(self, key: str, value: str, lease_id: int = 0) -> None:
-        """Store a value; a lease attached earlier gives way to `lease_id`."""
+        """Store a value; `lease_id` replaces a lease attached earlier."""
 
     async def put_if_absent(self, key: str, value: str, lease_id: int = 0) -> KeyValue | None:
-        """Store a value unless the key exists, in one transaction; return what stands in the way, if anything."""
+        """Store a value unless the key exists, in one transaction; return what is stored there already, if anything."""
 
     async def list(self, prefix: str) -> Listing:
-        """All keys that start with `prefix`, and the revision that this is true for."""
+        """All keys that start with `prefix`, and the revision at which that was so."""
 
     def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch]:
         """Follow all changes under `prefix` from `start_revision` on.

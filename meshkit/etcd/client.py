@@ -1,7 +1,7 @@
 """The port on the package etcd3: its generated API, on an asyncio channel.
 
-etcd3's own client classes are left alone: its Watcher spins while etcd is down, never subscribes again, and is
-silent on canceled watches; its Lease.refresh() says nothing of a lost lease (docs/decisions.md has the list).
+etcd3's own client classes are not used: its Watcher spins while etcd is down, never subscribes again, and is
+silent on canceled watches; its Lease.refresh() does not report a lost lease (docs/decisions.md has the list).
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class EtcdClient:
 
     Args:
         endpoints: `host:port` of one or more members of one cluster. A random one is the first to be used, so that
-            many clients do not all sit on the same.
+            many clients do not all use the same one.
         timeout: seconds that any single request may take with one member. Default 2 s.
         tls: certificate files; None (default): plaintext. Read again when they change: new connections use the new
             ones, and streams under way go on with theirs.
-        login: whom to log in as; None (default): no login. Where the token expires or is refused, or etcd has
-            forgotten it, it logs in again. An etcd whose authentication is switched off is used without a token.
+        login: the user to log in as; None (default): no login. It logs in again when the token expires or is refused,
+            or when etcd has forgotten it. An etcd whose authentication is switched off is used without a token.
 
     Connects lazily: creating one never fails because etcd is away.
 
     Raises:
-        ValueError: no endpoint, or certificates or a password that are of no use; one line.
+        ValueError: no endpoint, or certificates or a password that cannot be used; one line.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EtcdClient:
         await self._members.close()
 
     async def grant(self, ttl: int, lease_id: int = 0) -> Lease:
-        """See `Etcd.grant`."""
+        """Grant a lease of at least `ttl` seconds, with an id of the caller's choice where one is given."""
         request = rpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
         try:
             answer = await self._ask(
@@ -97,7 +97,7 @@ class EtcdClient:
         return Lease(answer.ID, answer.TTL)
 
     async def keep_alive(self, lease_id: int) -> int:
-        """See `Etcd.keep_alive`."""
+        """Renew a lease once and return its new TTL in seconds; LeaseLostError when there is no such lease."""
         answer = await self._ask(lambda c, m: self._keep_alive_once(c, m, lease_id))
         # etcd answers a renewal of a lease that it does not know with TTL 0, not with an error.
         if answer.TTL <= 0:
@@ -116,7 +116,7 @@ class EtcdClient:
             stream.cancel()
 
     async def revoke(self, lease_id: int) -> None:
-        """See `Etcd.revoke`."""
+        """Revoke a lease and delete its keys; a lease that is already gone is no error."""
         request = rpc.LeaseRevokeRequest(ID=lease_id)
         try:
             await self._ask(lambda c, m: stubs.LeaseStub(c).LeaseRevoke(request, timeout=self._timeout, metadata=m))
@@ -125,12 +125,12 @@ class EtcdClient:
                 raise
 
     async def put(self, key: str, value: str, lease_id: int = 0) -> None:
-        """See `Etcd.put`."""
+        """Store a value under a lease, or under none."""
         request = _put_request(key, value, lease_id)
         await self._ask(lambda c, m: stubs.KVStub(c).Put(request, timeout=self._timeout, metadata=m))
 
     async def put_if_absent(self, key: str, value: str, lease_id: int = 0) -> KeyValue | None:
-        """See `Etcd.put_if_absent`."""
+        """Store a value unless the key exists; return what is stored there already, if anything."""
         absent = rpc.Compare(key=key.encode(), target=rpc.Compare.CREATE, result=rpc.Compare.EQUAL, create_revision=0)
         request = rpc.TxnRequest(
             compare=[absent],
@@ -146,7 +146,7 @@ class EtcdClient:
         return _key_value(standing[0])
 
     async def list(self, prefix: str) -> Listing:
-        """See `Etcd.list`."""
+        """Return all keys that start with `prefix`, and the revision at which that was so."""
         request = rpc.RangeRequest(key=prefix.encode(), range_end=_prefix_end(prefix))
         answer = await self._ask(lambda c, m: stubs.KVStub(c).Range(request, timeout=self._timeout, metadata=m))
         if answer.header.revision not in REVISIONS:
@@ -154,7 +154,7 @@ class EtcdClient:
         return Listing(tuple(map(_key_value, answer.kvs)), answer.header.revision)
 
     async def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch]:
-        """See `Etcd.watch`. One stream a watch, so that one canceled watch never touches another."""
+        """Follow all changes under `prefix`; each watch has a stream of its own, which no other watch can end."""
         create = rpc.WatchCreateRequest(
             key=prefix.encode(), range_end=_prefix_end(prefix), start_revision=start_revision
         )
@@ -179,7 +179,7 @@ class EtcdClient:
             answer = await stream.read()
         self._check_watch(answer, metadata)
         if answer.header.revision < create.start_revision - 1:
-            # A watch from the future is silent until the future comes: for long, if etcd has lost its data meanwhile.
+            # A watch from a future revision is silent until etcd gets there: for long, if etcd has lost its data.
             raise UselessAnswerError(f"it is at revision {answer.header.revision}, behind what was listed")
 
     async def _read(self, stream: Any, connection: Connection, prefix: str, metadata: Metadata) -> Any:
@@ -220,7 +220,7 @@ class EtcdClient:
         raise UselessAnswerError(str(canceled)) from canceled
 
     async def _ask(self, request: Request[Answer]) -> Answer:
-        """Ask one member after the other, until one answers; raise the last one's error."""
+        """Ask one member after another until one answers; raise the last one's error."""
         for remaining in reversed(range(len(self._members))):
             at = self._members.current
             try:
@@ -257,8 +257,8 @@ def _prefix_end(prefix: str) -> bytes:
 
 
 def _key_value(kv: Any) -> KeyValue:
-    # Anybody can write anything into etcd. Of bytes that are no UTF-8, those of a key are spelled out, so that two keys
-    # never become one; those of a value become U+FFFD and fail validation later on.
+    # Any bytes may be in etcd. Those of a key that are not UTF-8 are escaped, so that two keys never become the same;
+    # those of a value become U+FFFD and fail validation later.
     return KeyValue(kv.key.decode(errors="backslashreplace"), kv.value.decode(errors="replace"), kv.lease)
 
 

@@ -1,4 +1,4 @@
-"""Logging in to etcd: who, and the token that each request then brings."""
+"""Logging in to etcd: the user, and the token that each request then carries."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ REFUSED = Backoff(base=5.0, cap=60.0)
 
 @dataclass(frozen=True, slots=True)
 class EtcdLogin:
-    """A user of etcd. The password's file is read at every login, so that a changed one is taken up.
+    """A user of etcd. The password's file is read at every login, so a changed password is used.
 
     Args:
         user: its name in etcd.
-        password_file: holds the password; a line end after it does not count.
+        password_file: holds the password; a line end after it is ignored.
     """
 
     user: str
@@ -60,7 +60,7 @@ class EtcdLogin:
 class Token:
     """The token of a login, shared by all requests; without a login there is none.
 
-    A password that is refused is tried again after 5 s and more, up to 65 s; another one in the file at once.
+    A password that is refused is tried again after 5 s and more, up to 65 s; a changed one at once.
 
     Args:
         login: user and password file; None: no log-in.
@@ -78,12 +78,12 @@ class Token:
         """Log in, unless that is done; what to send with each request then.
 
         Raises:
-            EtcdError: the password's file is of no use, or its password was refused.
+            EtcdError: the password's file cannot be used, or its password was refused.
             grpc.aio.AioRpcError: etcd did not take the login.
         """
         if self._login is not None and self._token is None:
             async with self._logging_in:
-                # Somebody else may have done it while this one waited.
+                # Another task may have done it while this one waited.
                 if self._token is None:
                     self._token = await self._authenticate(channel, self._login)
         return self._metadata()
@@ -136,7 +136,7 @@ class _RefusedLogin:
         """Count a refusal."""
         self._times = self._times + 1 if password == self._password else 1
         self._password, self._reason = password, reason
-        # Jitter above a floor: programs that were started together go out of step, and none asks more often.
+        # Jitter above a minimum: programs that started together spread out, and none asks more often.
         pause = PAUSE_AFTER_REFUSAL + REFUSED.delay(self._times)
         self._again = asyncio.get_running_loop().time() + pause
 

@@ -20,8 +20,8 @@ from meshkit.tls.pem import Pem, PemFiles, PemWatch
 
 __all__ = ["Connection", "Members", "UselessAnswerError", "is_status"]
 
-# What says more about the request than about the member: whoever asked, another one would say the same. All others make
-# a member useless, be it stopped, frozen, without a quorum, full, a learner, or no etcd at all.
+# Statuses about the request: any other member would answer the same. All other statuses make a member useless: it is
+# stopped, frozen, without a quorum, full, a learner, or not etcd at all.
 REQUESTS_FAULT = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -31,7 +31,7 @@ REQUESTS_FAULT = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
 }
-# Seconds that a connection is kept although requests fail on it: an etcd that is slow is not helped by new connections.
+# Seconds that a connection is kept although requests fail on it: new connections do not help an etcd that is slow.
 RENEW_AFTER = 5.0
 
 
@@ -40,13 +40,13 @@ class Connection:
 
     def __init__(self, endpoint: str, pem: Pem | None) -> None:
         self.endpoint = endpoint
-        # Given up for another one: what is under way on it, a watch above all, should go there.
+        # Replaced by another one: what is under way on it, such as a watch, should move there.
         self.given_up = False
         self.shared = SharedChannel(_open_channel(endpoint, pem))
         self._opened = time.monotonic()
 
     def is_in_the_making(self) -> bool:
-        """Whether it may yet come about, or has been there for a moment only."""
+        """Whether it is still connecting, or has been up for a moment only."""
         connecting = self.shared.channel.get_state() is grpc.ChannelConnectivity.CONNECTING
         return connecting or time.monotonic() - self._opened < RENEW_AFTER
 
@@ -54,18 +54,19 @@ class Connection:
 class Members:
     """One connection a member, of which one is in use at a time.
 
-    A member that fails gives way to the next one. Its connection is made anew: its name may stand for several members,
-    lead to another address by now, or not have resolved, after which gRPC asks again in up to two minutes only.
+    When a member fails, the next one is used, and the failed member's connection is made again: its name may stand for
+    several members, lead to another address by now, or not have resolved, after which gRPC may wait two minutes before
+    it asks again.
 
     Args:
-        endpoints: `host:port` of each. A random one is the first to be used, so that many clients do not all sit on
-            the same.
+        endpoints: `host:port` of each. A random one is the first to be used, so that many clients do not all use the
+            same one.
         timeout: seconds that a request may take, for the error's text.
         tls: certificate files; None: plaintext.
         rng: the source of randomness.
 
     Raises:
-        ValueError: the certificates are of no use.
+        ValueError: the certificates cannot be used.
     """
 
     def __init__(self, endpoints: Sequence[str], *, timeout: float, tls: PemFiles | None, rng: random.Random) -> None:
@@ -92,7 +93,7 @@ class Members:
     def connection(self) -> Iterator[Connection]:
         """The connection in use, with the certificates as they are now.
 
-        Turns what goes wrong in the body into EtcdErrors, and moves on from a member that is at fault.
+        Turns what goes wrong in the body into EtcdErrors, and switches to the next member when this one is at fault.
         """
         if self._tls is not None and self._tls.changed():
             for at in range(len(self)):
@@ -104,8 +105,8 @@ class Members:
                 yield connection
         except grpc.aio.AioRpcError as error:
             if error.code() not in REQUESTS_FAULT:
-                # etcd tells gRPC from plain HTTP once a connection. One that is opened while it starts can end up with
-                # its HTTP server, which would answer 404 to all requests on it, for ever.
+                # etcd tells gRPC from plain HTTP once per connection. A connection that is opened while etcd starts can
+                # end up at its HTTP server, which would answer 404 to all requests on it, for ever.
                 self._move_on(at, connection, at_once=error.code() is grpc.StatusCode.UNIMPLEMENTED)
             raise EtcdError(f"etcd at {connection.endpoint}: {error.code().name}: {error.details()}") from error
         except TimeoutError as error:
@@ -134,7 +135,7 @@ class Members:
             self._replace(failed)
 
     def _replace(self, at: int) -> None:
-        """Connect anew; the old connection is closed as soon as nobody uses it."""
+        """Make a new connection; the old one is closed as soon as it is no longer used."""
         old = self._connections[at]
         self._connections[at] = Connection(old.endpoint, self._pem)
         retired = asyncio.create_task(old.shared.retire(drain=None), name=f"retired connection to {old.endpoint}")
@@ -143,7 +144,7 @@ class Members:
 
 
 class UselessAnswerError(Exception):
-    """A member has answered what no etcd should: see `Members.connection`."""
+    """A member has answered something that etcd never would."""
 
 
 def _open_channel(endpoint: str, pem: Pem | None) -> grpc.aio.Channel:

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit import MiddlewareInterceptor, serve
+from meshkit.background import end_tasks
 from tests.support import http2
 
 SERVICE, METHOD = "p.S", "/p.S/Do"
@@ -38,12 +39,15 @@ async def test_streams_that_are_opened_and_reset_at_once_fail_no_call_of_another
         async with http2.connection(port) as (reader, writer):
             reading = asyncio.create_task(reader.read())
             stream = 1
-            while not reading.done():
-                for _ in range(20):
-                    writer.write(http2.call(stream, METHOD) + http2.reset(stream))
-                    stream += 2
-                await writer.drain()
-                await asyncio.sleep(0)
+            try:
+                while not reading.done():
+                    for _ in range(20):
+                        writer.write(http2.call(stream, METHOD) + http2.reset(stream))
+                        stream += 2
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            finally:
+                await end_tasks([reading])
 
     async with a_server() as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
         call: Any = channel.unary_unary(METHOD)
