@@ -1,4 +1,4 @@
-"""Small files that others write, such as certificates and passwords: read whole, and never waited for."""
+"""Small files such as certificates and passwords: read whole, and without waiting."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def read_small(path: Path) -> bytes:
         ValueError: one line that names the file and says what is wrong with it.
     """
     try:
-        # Where a FIFO is opened without this, the wait begins.
+        # Without this, opening a FIFO waits for its writer.
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise ValueError(f"{path}: expected a regular file")
             content = b""
-            # One byte more than may be, to tell.
+            # One byte more than the limit, to see that it is exceeded.
             while more := os.read(file, MAX_BYTES + 1 - len(content)):
                 content += more
         finally:

@@ -30,10 +30,10 @@ CHANNEL: Options = (
     ("grpc.enable_retries", 0),
     # Neither instances nor etcd are behind the HTTP proxy that `http_proxy` names.
     ("grpc.enable_http_proxy", 0),
-    # Tried again soon, as the one that is waited for may be back any moment.
+    # Tried again soon, as the peer may be back any moment.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Whatever its name says, the time that connecting may take: TCP, TLS and HTTP/2's settings are four round trips.
+    # Despite its name, the time that connecting may take: TCP, TLS and HTTP/2's settings are four round trips.
     ("grpc.min_reconnect_backoff_ms", 10_000),
     # A name may lead elsewhere by now. gRPC's default: ask again after 30 s at the earliest.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
@@ -45,8 +45,8 @@ def instance_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
 
     A server that allows no such pings (grpc-go's default: none without a call, one in 5 minutes with one) closes a
     connection on which it has sent nothing for four pings. gRPC connects anew, with twice the time between pings,
-    and so on until the server is content. An idle channel notices nothing of it. A call in flight then, which has
-    waited for 8 s or longer, fails with UNAVAILABLE and can be made again.
+    and so on until the server accepts that. An idle channel is not disturbed. A call in flight at that moment, after 8
+    s or more without an answer, fails with UNAVAILABLE and can be made again.
 
     Args:
         max_message_bytes: of an answer; a larger one fails the call with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
@@ -74,8 +74,9 @@ def etcd_options() -> Options:
 def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
     """Options of a server.
 
-    Clients may ping as often as every half a second, with and without calls. Those that are gone without a word are let
-    go within 10 s, those that have made no call for 5 minutes as well: they connect again when they need to.
+    Clients may ping as often as every half a second, with and without calls. The connection of a client that has
+    silently gone is closed within 10 s, and that of a client without a call for 5 minutes, which connects again when it
+    needs to.
 
     Args:
         max_message_bytes: of a request; a larger one fails with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
@@ -85,13 +86,14 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
         ("grpc.max_receive_message_length", max_message_bytes),
         # A port that is taken is an error, not something to share.
         ("grpc.so_reuseport", 0),
-        # Who connects and never says anything is let go after this long, not after gRPC's two minutes.
+        # A connection on which nothing arrives is closed after this time, not after gRPC's two minutes.
         ("grpc.server_handshake_timeout_ms", 10_000),
-        # Nor is one that never acknowledges HTTP/2's settings, after gRPC's minute.
+        # So is one that never acknowledges HTTP/2's settings, for which gRPC allows a minute.
         ("grpc.http2.settings_timeout", 5_000),
-        # Calls of one connection at a time; a client keeps those above it back until others have ended. gRPC counts
-        # those as well that the client has reset and the server has not put away (CVE-2023-44487), and refuses what is
-        # beyond. Without room for them it refuses well-behaved clients, whose last calls are not put away yet.
+        # Calls of one connection at a time; a client holds further ones back until others have ended. gRPC also counts
+        # calls that the client has reset and the server has not cleaned up yet (CVE-2023-44487), and refuses those
+        # above the limit. Without room for them it would refuse well-behaved clients whose last calls are not cleaned
+        # up yet.
         ("grpc.max_concurrent_streams", 100),
         ("grpc.http2.max_deallocating_streams", 100),
         *_pings(every=5.0, answer_within=5.0),
@@ -102,7 +104,7 @@ def server_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> Options:
 
 
 def _pings(*, every: float, answer_within: float) -> Options:
-    """Ping a peer that has been silent for so long (seconds), and close the connection unless it answers in time."""
+    """Ping a peer that has been silent for `every` seconds, and close the connection unless it answers in time."""
     time_out = round(answer_within * 1000)
     return (
         ("grpc.keepalive_time_ms", round(every * 1000)),

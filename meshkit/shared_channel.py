@@ -1,4 +1,4 @@
-"""A channel that gives way to another one while it is in use."""
+"""A channel that can be replaced by another one while it is in use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["SharedChannel"]
 
 
 class SharedChannel:
-    """A channel, and how many use it now: `with shared as channel`. To close it would cancel what they wait for."""
+    """A channel and the number of its users: `with shared as channel`. Closing it cancels their calls."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
@@ -30,7 +30,7 @@ class SharedChannel:
             self._unused.set()
 
     async def retire(self, drain: float | None) -> None:
-        """Close it once nobody uses it, in any case after `drain` seconds if given; at once where this is cancelled."""
+        """Close it once it is no longer used, or after `drain` seconds if given; at once when this is cancelled."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain):

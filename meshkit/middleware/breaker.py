@@ -35,7 +35,7 @@ StateListener = Callable[["HystrixBreaker", str, str], object]
 
 
 class _Relay(pybreaker.CircuitBreakerListener):
-    """Tells a breaker's listeners of its states, in the breaker's name."""
+    """Tells a breaker's listeners of its changes of state."""
 
     def __init__(self, breaker: HystrixBreaker, listeners: Sequence[StateListener]) -> None:
         self._breaker = breaker
@@ -46,7 +46,7 @@ class _Relay(pybreaker.CircuitBreakerListener):
             try:
                 listener(self._breaker, old_state.name, new_state.name)
             except Exception:
-                # A listener hears, it does not decide: its error must not stop the change halfway.
+                # A listener's error must not stop the change halfway.
                 log.exception("listener failed", breaker=self._breaker.name, state=new_state.name)
 
 
@@ -60,11 +60,11 @@ class HystrixBreaker:
     are ignored. A call that its deadline cuts off is a failure; one that its caller cancels does not count at all.
 
     Args:
-        name: stands in its errors.
+        name: appears in its errors.
         policy: when it opens, for how long, and how it closes. Default: hystrix's defaults.
         listeners: called at each change of state, on the event loop: they must not block.
         clock: seconds, monotonic. Default time.monotonic.
-        changes: single fields of the policy, as for `dataclasses.replace`.
+        changes: single fields of the policy, as in `dataclasses.replace`.
 
     Raises:
         ValueError: see `HystrixPolicy`.
@@ -81,7 +81,7 @@ class HystrixBreaker:
     ) -> None:
         self.name = name
         self.policy = policy = replace(policy or HystrixPolicy(), **changes)
-        # pybreaker's own counting is switched off: it must neither trip nor reset anything by itself.
+        # pybreaker's own counting is switched off: it must not change the state by itself.
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=sys.maxsize, listeners=[_Relay(self, tuple(listeners))], throw_new_error_on_trip=False
         )
@@ -96,7 +96,7 @@ class HystrixBreaker:
         self._counts = RollingCounts(policy.window, clock)
         self._in_flight = 0
         self._opened_at = self._closed_at = -math.inf
-        # Counts the changes of state: a result is heeded only in the state in which its call began.
+        # Counts the changes of state: a result only counts in the state in which its call began.
         self._generation = 0
 
     def __call__(self, endpoint: Endpoint[Request, Response]) -> Endpoint[Request, Response]:
@@ -137,7 +137,7 @@ class HystrixBreaker:
             failed = False
             return result
         finally:
-            # However the call has ended: a probe that is lost would keep the circuit from closing for ever.
+            # However the call ended: without this, a lost probe would keep the circuit from ever closing.
             self._in_flight -= 1
             if generation == self._generation:
                 self._settle(failed=failed)
@@ -175,7 +175,7 @@ class HystrixBreaker:
         self._circuit.half_open()
 
     def close(self) -> None:
-        """Close the circuit, with no failure on its record."""
+        """Close the circuit and forget all failures."""
         self._counts.clear()
         self._in_a_row = 0
         self._closed_at = self._clock()
@@ -184,7 +184,7 @@ class HystrixBreaker:
         self._circuit.close()
 
     def note_failure(self) -> None:
-        """Count a failure that shows only after its call had ended, in a way that said nothing."""
+        """Count a failure that is known only later: its call ended with a status that does not count by itself."""
         if self._state != pybreaker.STATE_OPEN:
             self._count(failed=True)
 
@@ -192,7 +192,7 @@ class HystrixBreaker:
         return self._clock() >= self._opened_at + self._sleep_window
 
     def _admit(self) -> int:
-        """Let a call through, as the probe if need be, and tell the generation that it belongs to."""
+        """Let a call through, perhaps as the probe, and return the generation that it belongs to."""
         if self._state == pybreaker.STATE_OPEN and self._slept():
             self.half_open()
             self._probing = True
@@ -215,7 +215,7 @@ class HystrixBreaker:
             return True
 
     def _settle(self, *, failed: bool | None) -> None:
-        """A call of this generation has ended; None: in a way that says nothing of the service."""
+        """A call of this generation has ended; None: with nothing to count."""
         if failed is not None:
             self._count(failed=failed)
         elif self._state == pybreaker.STATE_HALF_OPEN:

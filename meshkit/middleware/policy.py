@@ -15,7 +15,7 @@ __all__ = ["HystrixChanges", "HystrixPolicy"]
 class HystrixPolicy:
     """When a breaker opens, for how long, and how it closes; vary one with `dataclasses.replace`.
 
-    The defaults are hystrix's, but for the time limit, which it has and this has not.
+    The defaults are hystrix's, except that there is no time limit.
 
     Args:
         timeout: seconds that a call may take, else BreakerTimeoutError. Default None: no limit of its own.
@@ -27,13 +27,13 @@ class HystrixPolicy:
         max_sleep_window: the sleep window doubles up to this, in seconds, each time that a probe fails or that the
             circuit opens within a `window` of its closing. Default None: it never grows.
         probes: successful probes that close the circuit, one after the other, never two at a time. Default 1.
-        probation: calls after the closing of which one that fails opens it again at once. Default 0: none is.
+        probation: the first calls after closing, of which a single failure opens it again. Default 0: none.
         max_concurrent: calls in flight; more fail with MaxConcurrencyError, which counts as failure. Default 10.
-        is_failure: which errors count against the circuit. Default `is_system_failure`. Others count as success:
-            the service has answered; those for which it is None do not count at all.
+        is_failure: which errors count against the circuit. Default `is_system_failure`. Others count as success,
+            because the service has answered; those for which it returns None do not count at all.
 
     Raises:
-        ValueError: the error percentage is out of its range.
+        ValueError: the error percentage is not in its range.
     """
 
     timeout: float | None = None

@@ -50,7 +50,7 @@ class TokenBucket:
         self._tokens = min(self.burst, self._tokens + 1)
 
     def wait_for(self, tokens: int) -> float:
-        """Seconds until the bucket has gained so many tokens, those it holds included."""
+        """Seconds until the bucket has a number of tokens, including those that it has now."""
         self._fill()
         return max(0.0, (tokens - self._tokens) / self.rate)
 
@@ -78,18 +78,18 @@ class ErroringLimiter:
 
 
 class DelayingLimiter:
-    """A middleware that lets calls wait for their token: callers take turns, each one's calls are served in order.
+    """A middleware that makes calls wait for a token: callers take turns, and the calls of each are served in order.
 
-    A caller is a connection to the server (`meshkit.caller`), so that one with many calls costs the others nothing but
-    a turn each. Outside of a server all calls are one caller's.
+    A caller is a connection to the server (`meshkit.caller`), so a caller with many calls delays another one by a
+    single turn. Outside of a server all calls have one caller.
 
     A call whose token cannot come before its deadline fails at once, with RateLimitedError (RESOURCE_EXHAUSTED):
-    waiting would only cost both sides. A call that is cancelled while it waits gives its place to the next.
+    waiting would be useless. A call that is cancelled while it waits gives its place to the next.
 
     Args:
         bucket: of the tokens.
-        max_waiting: calls that wait at a time, each for some 16 KiB of memory. One more fails at once, or takes the
-            place of the last one of the caller with the most. Default 1,000.
+        max_waiting: calls that wait at a time, each for some 16 KiB of memory. One more fails at once, or replaces the
+            last call of the caller that has the most. Default 1,000.
         max_wait: seconds that a call without a deadline waits at most. Default 120: a connection's 100 calls at one a
             second.
     """
@@ -142,7 +142,7 @@ class DelayingLimiter:
             raise
 
     def _check_wait(self, peer: str) -> None:
-        # Those before it: all of its own, and as many of each other caller, which take turns with them.
+        # Calls before it: all of its own caller's, and as many of each other caller's, as they take turns.
         own = len(self._callers.get(peer, ()))
         others = sum(min(len(calls), own + 1) for name, calls in self._callers.items() if name != peer)
         wait = self._bucket.wait_for(own + others + 1)
@@ -154,7 +154,7 @@ class DelayingLimiter:
             )
 
     def _make_room(self, peer: str) -> None:
-        """Refuse the last call of the caller with the most, or else the one that comes."""
+        """Refuse the last call of the caller that has the most, or else the new one."""
         refusal = RateLimitedError(f"rate limit of {self._bucket.rate:g} calls/s: {self._waiting} calls wait already")
         most = max(self._callers, key=lambda name: len(self._callers[name]))
         if len(self._callers[most]) <= len(self._callers.get(peer, ())) + 1:

@@ -32,7 +32,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 Command = Callable[..., Any]
 
-# Of an error's line: a value in it may be long.
+# Characters of an error's line: a value in it may be long.
 MAX_ERROR = 500
 
 FILE = click.Path(path_type=Path)
@@ -48,7 +48,7 @@ class EtcdAccess:
     login: EtcdLogin | None
 
     def client(self) -> EtcdClient:
-        """Make a client; says so where a password goes over the network for all to read."""
+        """Make a client; logs a warning when a password goes over the network in plaintext."""
         if self.login is not None and self.tls is None:
             log.warning("password is sent to etcd in plaintext", user=self.login.user, mend="--etcd-ca encrypts it")
         return EtcdClient(self.endpoints, tls=self.tls, login=self.login)
@@ -57,8 +57,8 @@ class EtcdAccess:
 def mesh_options(prefix: str) -> Callable[[Command], Command]:
     """Options of every program in the mesh: --etcd..., --etcd-prefix, those of its traces, --log-format, --log-level.
 
-    The command gets all that is about reaching etcd as one argument: `etcd`, an EtcdAccess, whose files were read; and
-    all that is about traces as another: `tracing`, a `Tracing`.
+    The command gets everything about reaching etcd as one argument, `etcd`: an EtcdAccess whose files were read.
+    Everything about traces is another one, `tracing`: a `Tracing`.
     """
     options = (
         click.option("--etcd", type=ADDRESSES, default="127.0.0.1:2379", help="Members of one etcd cluster."),
@@ -154,7 +154,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _fill_standard_streams() -> None:
-    """A standard stream that is closed (`>&-`) would be the number of the next socket; uvloop ends the program then."""
+    """Open closed standard streams (`>&-`): the next socket would get their number, and uvloop end the program."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -164,7 +164,7 @@ def _fill_standard_streams() -> None:
 
 
 def _forget_output() -> None:
-    """What could not be written (a full disk) is not tried again by the interpreter at its end, with a traceback."""
+    """Keep the interpreter from writing again at its end, with a traceback, what could not be written (a full disk)."""
     if sys.stdout is not None:
         try:
             sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Types of command-line options that programs in the mesh share, for click: a bad value is one line of error.
 
-Each has its bounds: a value that is taken is one that the program can work with.
+Each has bounds: the program can work with every value that is accepted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if isinstance(value, float):
             return value
         try:
@@ -83,7 +83,7 @@ class Count(click.IntRange):
         super().__init__(least, most)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if isinstance(value, str) and not _WHOLE.fullmatch(value):
             self.fail(f"expected a whole number, got {_shown(value)}", param, ctx)
         number: int = super().convert(value, param, ctx)
@@ -109,7 +109,7 @@ class FiniteRange(click.FloatRange):
         self._positive_from = positive_from
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if isinstance(value, str) and not _NUMBER.fullmatch(value):
             self.fail(f"expected a number, got {_shown(value)}", param, ctx)
         number: float = super().convert(value, param, ctx)
@@ -133,7 +133,7 @@ class Address(click.ParamType[str]):
         self._least_port = least_port
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         text = str(value).strip(" ")
         try:
             _, port = parse_address(text)
@@ -150,7 +150,7 @@ class Addresses(click.ParamType[tuple[str, ...]]):
     name = "host:port,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if isinstance(value, tuple):
             return value
         return tuple(PEER_ADDRESS.convert(part, param, ctx) for part in str(value).split(","))
@@ -162,7 +162,7 @@ class Text(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if not 1 <= len(value) <= 255 or not value.isprintable():
             self.fail(f"expected 1 to 255 printable characters, got {_shown(value)}", param, ctx)
         return str(value)
@@ -174,7 +174,7 @@ class HostName(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         try:
             parse_address(f"[{value}]:1" if ":" in value else f"{value}:1")
         except ValueError:
@@ -188,7 +188,7 @@ class Prefix(click.ParamType[str]):
     name = "prefix"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if not value.endswith("/") or value == "/":
             self.fail(f'expected a prefix that ends with "/", such as /services/book/, got {_shown(value)}', param, ctx)
         if len(value) > LONGEST or not value.isprintable():
@@ -202,12 +202,12 @@ class CertificateNames(click.ParamType[tuple[str, ...]]):
     name = "name,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if isinstance(value, tuple):
             return value
         names = tuple(part.strip() for part in str(value).split(","))
         for name in names:
-            # What is no such name is in no certificate, and would shut everybody out.
+            # Anything else is in no certificate, and would lock every client out.
             if not (DNS_NAME.fullmatch(name) or URI.fullmatch(name)):
                 expected = "expected DNS names or URIs such as book-client,spiffe://mesh/book-client"
                 self.fail(f"{expected}, got {_shown(name)}", param, ctx)
@@ -220,7 +220,7 @@ class ZipkinUrl(click.ParamType[str | None]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
-        """See click.ParamType."""
+        """Convert the flag's text; fail with one line that says what was expected."""
         if value == "off":
             return None
         try:

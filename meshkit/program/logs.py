@@ -1,7 +1,7 @@
 """Logging for programs: structlog, with what libraries log through the standard library in the same form.
 
-Log lines hold what others have written: a server's details, a key in etcd. Whatever it is, a line stays a line, and
-nothing in it is obeyed by a terminal (`meshkit.program.text`).
+Log lines may contain text of others: a server's details, a key in etcd. Such text never breaks a line, and no terminal
+obeys it (`meshkit.program.text`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> LogOut
 
     Args:
         log_format: `logfmt` (key=value), `json` (an object a line) or `console` (aligned, coloured in a terminal).
-        level: least level that is written; what lies below costs next to nothing. Default `info`.
+        level: least level that is written; events below it cost next to nothing. Default `info`.
 
     Returns:
-        Where the lines go: for `stop_signal`, if the program is of no use without a reader.
+        Where the lines go: for `stop_signal`, if the program makes no sense without a reader.
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
@@ -76,7 +76,7 @@ def _rendering(log_format: LogFormat, output: LogOutput) -> list[Processor]:
         case "json":
             return [structlog.processors.JSONRenderer(ensure_ascii=not output.unicode), _json_escaped]
         case "console":
-            # Its lines hold escape sequences of its own, so that those of others are made harmless before.
+            # Its lines contain escape sequences of its own, so those of others are escaped before.
             return [
                 _values_printable,
                 structlog.dev.ConsoleRenderer(
@@ -100,8 +100,8 @@ def _json_escaped(_logger: WrappedLogger, _method: str, line: Any) -> str:
 
 
 def _values_printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Strings only: the renderer writes what else there is as `repr` does, which escapes."""
-    # Lines of others cannot pass for lines of the log when each is indented.
+    """Escape strings only: the renderer writes everything else with `repr`, which escapes."""
+    # Indented, lines of others cannot pass for lines of the log.
     trace = event.pop("exception", None)
     harmless: EventDict = {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
     if trace is not None:

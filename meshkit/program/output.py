@@ -1,4 +1,4 @@
-"""Where a log goes: standard output, whatever becomes of whoever reads it."""
+"""Where a log goes: standard output, whose reader may be slow, stop or go away."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class LogOutput(logging.Handler):
-    """Writes log lines to a stream, without ever waiting long: the event loop would wait, and leases run out.
+    """Writes log lines to a stream, and never waits long: the event loop would wait too, and leases would expire.
 
-    A reader that is slow is waited for. One that takes nothing for a second, or a full disk, costs lines: those that
-    follow are dropped until it takes some again, and a `log lines lost` then says how many. Once the reader has gone
-    for good (`broken`) nothing is written any more.
+    It waits for a slow reader. When the reader takes nothing for a second, or the disk is full, lines are dropped until
+    it takes some again; a `log lines lost` then says how many. Once the reader has gone for good (`broken`), nothing
+    more is written.
 
     Args:
         stream: default: standard output as it is now; with none (closed from the beginning) nothing is written.
@@ -53,17 +53,17 @@ class LogOutput(logging.Handler):
 
     @property
     def unicode(self) -> bool:
-        """Whether the stream can say any character."""
+        """Whether the stream can encode any character."""
         return self._encoding.lower().replace("-", "").startswith("utf")
 
     @property
     def terminal(self) -> bool:
-        """Whether somebody watches."""
+        """Whether the stream is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     @contextmanager
     def calling_when_broken(self, call: Callable[[], None]) -> Iterator[None]:
-        """Call that once the reader has gone, from whatever thread finds it, or now; for as long as the body runs."""
+        """While the body runs: run `call` when the reader goes, in the thread that notices; at once if it has gone."""
         self._when_broken = call
         if self.broken:
             call()
@@ -73,7 +73,7 @@ class LogOutput(logging.Handler):
             self._when_broken = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See `logging.Handler`."""
+        """Write one line, or drop it (logging.Handler)."""
         if self.broken or self._stream is None:
             return
         try:
@@ -98,7 +98,7 @@ class LogOutput(logging.Handler):
             self._lost += 1
 
     def _write(self, fd: int, line: bytes) -> bool:
-        """Whether the line was written, all of it."""
+        """Write a line; return whether all of it was written."""
         if self._torn:
             line = b"\n" + line
         while line:
@@ -110,7 +110,7 @@ class LogOutput(logging.Handler):
         return True
 
     def _takes_some(self) -> bool:
-        """Whether a write would not wait; the first that would is given time, for a slow reader's sake."""
+        """Return whether a write would not wait; the first one that would is given time, for a slow reader."""
         if self._poll is None:
             return True
         return bool(self._poll.poll(0 if self._lost else self.PATIENCE * 1000))

@@ -46,7 +46,7 @@ def stop_signal(output: LogOutput | None = None) -> Iterator[asyncio.Event]:
     default. A SIGHUP that is ignored (nohup) stays ignored.
 
     Args:
-        output: sets the event, too, once nobody reads it any more: for a program whose log is its purpose. None: the
+        output: the event is also set once its reader has gone: for a program whose log is its purpose. None: the
             program goes on without a log.
     """
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Text of others in a program's log and errors: nothing that a terminal obeys, and no secrets of URLs."""
+"""Makes text of others safe for logs and errors: nothing that a terminal obeys, and no secrets in URLs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _QUERY = re.compile(r"(//[^?#]*)[?#].*", re.DOTALL)
 
 
 def is_shown(character: str) -> bool:
-    """Whether a character only stands for itself: no control character, line end, bidi control or half a surrogate."""
+    """Whether a character is only shown: it is no control character, line end, bidi control or lone surrogate."""
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def printable(text: str) -> str:
-    r"""Escape what is more than itself (see `is_shown`), as Python's literals do: `\x1b`, `\n`, `\u202e`."""
+    r"""Escape characters that are not only shown (`is_shown`), as Python's literals do: `\x1b`, `\n`, `\u202e`."""
     if text.isprintable():
         return text
     return "".join(each if is_shown(each) else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def without_secrets(message: str) -> str:
-    """Cut what may be secret from a message with a URL in it: user and password, and all from the query on."""
+    """Cut what may be secret from the URL in a message: user and password, and everything from the query on."""
     return _ARGUMENTS.sub("", _QUERY.sub(r"\1", _LOGIN.sub("", _USER_INFO.sub("//", message))))

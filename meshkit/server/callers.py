@@ -18,7 +18,7 @@ __all__ = ["CallerInterceptor"]
 log = structlog.stdlib.get_logger(__name__)
 
 # A certificate's subject alternative names, as gRPC tells of them (grpc_security_constants.h). The common name does not
-# count (RFC 9525 §2), nor do addresses: an authority that signs for workloads does not vouch for those.
+# count (RFC 9525 §2), nor do addresses: an authority that signs for workloads does not check those.
 DNS_NAMES, URIS = "peer_dns", "peer_uri"
 REPORTED_CALLERS = 100
 
@@ -26,8 +26,8 @@ REPORTED_CALLERS = 100
 class CallerInterceptor(HandlerInterceptor):
     """Refuses, with PERMISSION_DENIED, every call whose caller's certificate has none of the names.
 
-    An authority says who somebody is, not what they may do: where it signs for others too, each of their certificates
-    would open every server that trusts it. All methods of all services are guarded, health and reflection included.
+    An authority says who a caller is, not what it may do. If it signs for others too, each of their certificates would
+    open every server that trusts it. All methods of all services are checked, health and reflection included.
     A refused request is not decoded, and the log names each refused caller once.
 
     Args:
@@ -49,7 +49,7 @@ class CallerInterceptor(HandlerInterceptor):
         return handler._replace(request_deserializer=None, **{kind: self._checked(behavior, decode)})
 
     def _checked(self, behavior: Any, decode: Callable[[Any], Any]) -> Any:
-        """Wrap a handler's function in one of the same kind, as gRPC looks at the kind to know how to call it."""
+        """Wrap a handler's function in one of the same kind (coroutine or generator): gRPC calls it accordingly."""
         if inspect.iscoroutinefunction(behavior):
 
             async def checked(request: Any, context: Context) -> Any:

@@ -14,7 +14,7 @@ __all__ = ["Context", "Handler", "HandlerInterceptor", "kind_of"]
 Context = grpc.aio.ServicerContext[Any, Any]
 # grpc.RpcMethodHandler, whose fields its type stubs leave out.
 Handler = Any
-# Wrapped handlers that are kept. A bound, as a generic handler may answer whatever method a client names.
+# Wrapped handlers that are kept. A limit, as a generic handler may answer any method that a client names.
 KEPT_METHODS = 1024
 
 

@@ -1,8 +1,8 @@
-"""The health service of gRPC, grpc/health/v1/health.proto, whose statuses hold from the moment that they are set.
+"""The health service of gRPC (grpc/health/v1/health.proto); a status is in force as soon as it is set.
 
-Why not the one of grpcio-health-checking (1.48.2, grpc_health/v1/_async.py): a status waits there for a lock that a
-watcher keeps while it is written to, so that one that does not read keeps NOT_SERVING from all others; where one of two
-watchers goes, the other hears of nothing any more; and no watch ever ends, so that each holds up the server's stop.
+Why not the one of grpcio-health-checking (1.48.2, grpc_health/v1/_async.py): there, setting a status waits for a lock
+that is held while a watcher is written to, so a watcher that does not read keeps NOT_SERVING from all others; when one
+of two watchers goes, the other gets no more updates; and no watch ever ends, so each delays the server's stop.
 Its messages and their registration with a server are used.
 """
 
@@ -33,18 +33,18 @@ class HealthServicer:
     def __init__(self) -> None:
         self._statuses: dict[str, int] = {}
         self._ended = False
-        # Set, and replaced, at each change: a watcher that is late finds it set and goes on with what holds by then.
+        # Set, and replaced, at each change: a late watcher finds it set and goes on with the latest status.
         self._changed = asyncio.Event()
 
     def set(self, status: int, *services: str) -> None:
-        """Set the status (`SERVING` or `NOT_SERVING`) of some services. Watchers are told without being waited for."""
+        """Set the status (`SERVING` or `NOT_SERVING`) of some services. Does not wait for watchers."""
         self._statuses.update(dict.fromkeys(services, status))
         self._tell()
 
     def end_watches(self) -> None:
         """End each watch once it has sent the last status: a server's stop waits for all that is under way.
 
-        Only for a server that stops next: gRPC's clients begin a watch that has ended again, at once. A watcher that
+        Only for a server that stops next: gRPC's clients start a new watch at once when one ends. A watcher that
         does not read keeps its watch until the server's grace is over; grpc.aio has no way to take it away sooner.
         """
         self._ended = True
@@ -62,9 +62,9 @@ class HealthServicer:
         return Response(status=status)
 
     async def Watch(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:  # noqa: N802
-        """Answer with the status and then with each other one; SERVICE_UNKNOWN for a service that is unknown yet.
+        """Answer with the status and then with each new one; SERVICE_UNKNOWN while the service is unknown.
 
-        A client that reads slowly misses what was outdated before it could be sent.
+        A client that reads slowly misses statuses that were replaced before they could be sent.
         """
         sent = None
         while True:

@@ -17,7 +17,7 @@ __all__ = ["MiddlewareInterceptor"]
 class MiddlewareInterceptor(HandlerInterceptor):
     """Runs unary calls through an endpoint middleware, under the deadline that the caller has set.
 
-    Whatever fails has its gRPC status: see `meshkit.server.unary.guarded`.
+    Every failure gets a gRPC status, as `meshkit.server.unary.guarded` says.
 
     Args:
         middleware: e.g. `DelayingLimiter(bucket)`, or several as `chain(...)`; None: none.

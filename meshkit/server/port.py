@@ -56,7 +56,7 @@ async def bind(server: grpc.aio.Server, listen: str, tls: ServerTls | None = Non
     except OSError as error:
         raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
     except RuntimeError as error:
-        # gRPC's. Somebody was quicker, or it can do less than the system.
+        # gRPC's: another program took the port meanwhile, or gRPC cannot use it although the system can.
         raise OSError(f"cannot listen on {listen}: {error}") from error
     return port
 

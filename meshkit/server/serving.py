@@ -1,7 +1,7 @@
 """A gRPC server's life in the mesh: ready means discoverable, and leaving loses no call.
 
 start    listener accepts → key in etcd → health SERVING
-leave    health NOT_SERVING → lease revoked → clients hear of it (drain) → calls in flight end (grace) → stopped
+leave    health NOT_SERVING → lease revoked → clients learn of it (drain) → calls in flight end (grace) → stopped
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def serve(
         registrar: not yet started; None: nothing is registered, and ready means listening.
         interceptors: outermost first. Health and reflection pass them too.
         max_message_bytes: of a request; a larger one is refused with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
-        drain: seconds between the lease's end and the listener's, for clients to hear of it. Default 2.
+        drain: seconds between the lease's end and the listener's, for clients to learn of it. Default 2.
         grace: seconds that calls in flight may take after that; then they are cancelled. Default 10.
 
     Raises:
@@ -125,7 +125,7 @@ async def _ready_once_registered(
             log.info("ready")
             if registrar is None:
                 return
-            # Not where etcd is away: only where it says that clients are sent to somebody else.
+            # Not when etcd is away: only when it says that another server has the key, to which clients go.
             await registrar.wait_displaced()
             servicer.set(health.NOT_SERVING, *names)
             log.warning("not ready: the key belongs to a successor", key=registrar.key)

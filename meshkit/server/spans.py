@@ -25,7 +25,7 @@ class TracingServerInterceptor(HandlerInterceptor):
     """Continues the caller's trace, or starts one, with a SERVER span for each unary call.
 
     Put it first among the interceptors, so that refusals by the others are seen. Within it the caller's deadline is in
-    force, and whatever fails has its gRPC status: see `meshkit.server.unary.guarded`.
+    force, and every failure gets a gRPC status, as `meshkit.server.unary.guarded` says.
 
     Args:
         tracer: makes the spans.

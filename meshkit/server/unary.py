@@ -25,7 +25,7 @@ _guarded_behaviors: WeakSet[Behavior] = WeakSet()
 
 
 def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | None = None) -> Behavior:
-    """Make a unary handler one of bytes to bytes, under the caller's deadline, whose every failure has its status.
+    """Turn a unary handler into one from bytes to bytes, under the caller's deadline, with a status for every failure.
 
     The status is left in the context, where a span around it finds it:
 
@@ -78,7 +78,7 @@ def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | No
 
 
 async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
-    """End the call with the status that stands for what its handler raised; what is not for the caller is raised on."""
+    """End the call with the status of what its handler raised; an error that is not for the caller is raised again."""
     if isinstance(error, grpc.aio.AbortError | KeyboardInterrupt | SystemExit | GeneratorExit):
         raise error
     task = asyncio.current_task()
@@ -86,7 +86,7 @@ async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
     if cancelled or context.done():
         raise error
     if _is_failure(code := context.code()):
-        # What the handler has set is what it means to say.
+        # The handler has set it on purpose.
         await context.abort(code, context.details())
     if isinstance(error, grpc.aio.AioRpcError):
         details = error.details() or "no details"

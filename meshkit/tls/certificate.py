@@ -1,7 +1,7 @@
-"""When certificates are valid, whatever they are for.
+"""When certificates are valid, for whichever purpose they were made.
 
-The ssl module looks at the dates in a handshake only, after it has looked at the purpose, and so never where a
-certificate is not meant for that side of it. What is read here is RFC 5280 §4.1, in DER (ITU-T X.690).
+The ssl module checks the dates during a handshake, after the purpose, and so never for a certificate that is not meant
+for its side of the handshake. What is read here is RFC 5280 §4.1, in DER (ITU-T X.690).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TLS between client and server; certificates that change on disk are taken up without a restart."""
+"""TLS between client and server; certificates that change on disk are used without a restart."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ClientTls", "ServerTls", "channel_credentials"]
 
 
 def channel_credentials(pem: Pem) -> grpc.ChannelCredentials:
-    """What a channel needs to make sure of its server and to show its own certificate, if it has one."""
+    """What a channel needs to verify its server, and to show its own certificate if it has one."""
     return grpc.ssl_channel_credentials(pem.ca, pem.key, pem.cert)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """How a client makes sure of a server, and shows who it is.
+    """How a client verifies a server, and shows its own certificate.
 
     Args:
         pem: its files: the authorities of the servers' certificates; certificate and key where servers ask for them.
@@ -34,7 +34,7 @@ class ClientTls:
     server_name: str | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For a new channel; a channel keeps the certificates that it began with."""
+        """Credentials for a new channel; a channel keeps the certificates that it began with."""
         return channel_credentials(self.pem.pem)
 
     def options(self) -> tuple[tuple[str, str], ...]:
@@ -45,7 +45,7 @@ class ClientTls:
     async def renewing(self, renew: Callable[[], None], *, every: float = 1.0) -> AsyncIterator[None]:
         """Call `renew` (an Endpointer's, say) when the certificates have changed, while the body runs.
 
-        A look at the files every `every` seconds; what is of no use is logged and not taken.
+        The files are checked every `every` seconds; certificates that cannot be used are logged and ignored.
         """
 
         async def look() -> None:
@@ -68,10 +68,10 @@ class ServerTls:
         files: certificate and key; `ca`: the authorities of the clients' certificates.
         require_client: refuse clients without a certificate of those authorities. Default True.
         client_names: who may call, by a DNS name or URI among the subject alternative names of the certificate; `serve`
-            sees to it (`CallerInterceptor`). Default none: all that have a certificate of those authorities.
+            enforces it (`CallerInterceptor`). Default none: all that have a certificate of those authorities.
 
     Raises:
-        ValueError: see `PemFiles.read`; or names are given, and clients need no certificate to have one in.
+        ValueError: the files cannot be used (`PemFiles.read`), or there are names although clients need no certificate.
     """
 
     def __init__(self, files: PemFiles, *, require_client: bool = True, client_names: Collection[str] = ()) -> None:
@@ -84,7 +84,7 @@ class ServerTls:
         self._require_client = require_client
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials that follow the files: gRPC asks at each handshake; connections that stand are left alone."""
+        """Credentials that follow the files: gRPC asks at each handshake; open connections are not affected."""
         return grpc.dynamic_ssl_server_credentials(
             self._configuration(self._watch.pem),
             self._fetch,  # type: ignore[arg-type]  # None is allowed: as before

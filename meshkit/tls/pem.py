@@ -50,7 +50,7 @@ class PemFiles:
             raise ValueError("expected both a certificate and its key, got only one of them")
 
     def read(self) -> Pem:
-        """Read all of them and check that they are of use now.
+        """Read all of them and check that they can be used now.
 
         Raises:
             ValueError: one line that names the file and what is wrong with it: missing, unreadable, no PEM, a key
@@ -62,7 +62,7 @@ class PemFiles:
             return Pem(ca, None, None)
         cert, key = read_small(self.cert), read_small(self.key)
         _check_pair(self.cert, self.key)
-        # The ssl module reads files only: what it has checked is what was read, if that is still what they hold.
+        # The ssl module reads the files itself: it has checked what was read here if they still hold the same.
         if (read_small(self.cert), read_small(self.key)) != (cert, key):
             raise ValueError(f"{self.cert}, {self.key}: they changed while they were read")
         _check_dates(self.cert, cert)
@@ -74,9 +74,9 @@ class PemFiles:
 
 
 class PemWatch:
-    """The files' content, kept up to date: asking costs nothing, but a look at the files once in `every` seconds.
+    """The files' content, kept up to date: the files are checked at most once in `every` seconds.
 
-    New content that is of no use (half written, expired) is logged once, and the last good one stays.
+    New content that cannot be used (half written, expired) is logged once, and the last good one stays in use.
 
     Args:
         files: read at once.
@@ -84,14 +84,14 @@ class PemWatch:
         clock: seconds, monotonic.
 
     Raises:
-        ValueError: see `PemFiles.read`.
+        ValueError: the files cannot be used (`PemFiles.read`).
     """
 
     def __init__(self, files: PemFiles, *, every: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._files = files
         self._every = every
         self._clock = clock
-        # Before the content: a change in between is then seen as one.
+        # Before the content: a change in between is then noticed the next time.
         self._signature = files.signature()
         self._looked = clock()
         self.pem = files.read()
@@ -152,7 +152,7 @@ def _check_pair(cert_file: Path, key_file: Path) -> None:
 
 
 def _check_dates(path: Path, pem: bytes) -> None:
-    """Of the own certificate, which comes first: peers may do without those after it."""
+    """Check the own certificate, which comes first: peers may not need those after it."""
     own, *_ = certificates_in(pem) or [b""]
     try:
         since, until = validity(own)

@@ -29,7 +29,7 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 # Which attempt of its call a CLIENT span is, counted from 1.
 ATTEMPT = "attempt"
-# Zipkin paints spans red that have this tag, whatever its value: failures only.
+# Zipkin shows spans with this tag in red, whatever its value: for failures only.
 ERROR = "error"
 
 

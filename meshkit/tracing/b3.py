@@ -52,7 +52,7 @@ class _Decision:
 
 
 def is_debug(context: SpanContext) -> bool:
-    """Whether the caller asked for this trace to be kept at any price (`x-b3-flags: 1`)."""
+    """Whether the caller asked for this trace to be kept in any case (`x-b3-flags: 1`)."""
     return bool(context.trace_state) and context.trace_state.get("b3") == "debug"
 
 
@@ -128,7 +128,7 @@ def b3_sampler() -> Sampler:
 
 
 class B3RootSampler(Sampler):
-    """Of traces that start here: what the caller decided where it sent a decision alone.
+    """For traces that start here: as the caller decided, if it sent a decision without ids.
 
     Args:
         otherwise: decides on the others. Default: all are sampled.
@@ -147,7 +147,7 @@ class B3RootSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """See `opentelemetry.sdk.trace.sampling.Sampler`, as for the method below."""
+        """Decide on a trace that starts here (opentelemetry.sdk.trace.sampling.Sampler)."""
         decision = get_value(_DECISION_KEY, parent_context)
         if not isinstance(decision, _Decision):
             return self._otherwise.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)

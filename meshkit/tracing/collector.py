@@ -1,4 +1,4 @@
-"""A collector of spans, by HTTP: of its answer the head is read, and nothing more.
+"""A collector of spans, by HTTP: only the head of its answer is read.
 
 Why not requests: its time limits hold for each read and not for the whole, it reads all that an answer brings, and it
 takes proxies and passwords (`.netrc`) from an environment that is meant for the web, not for the mesh.
@@ -25,7 +25,7 @@ _STATUS = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: (.*))?")
 
 
 def shown_url(url: str) -> str:
-    """What of a URL may stand in a log: scheme, host, port and path; user, password and query may be secrets."""
+    """The parts of a URL that may be logged: scheme, host, port and path; user, password and query may be secrets."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
@@ -52,8 +52,8 @@ class Collector:
         url: of scheme `http` or `https`. User and password in it are sent as basic authentication. A server of `https`
             needs a certificate of the system's authorities, or of those that SSL_CERT_FILE or SSL_CERT_DIR name.
         content_type: of what is posted.
-        timeout: seconds that a post may take in all, but for the look-up of the name. Default 8: a handshake of TLS
-            over a slow line takes some.
+        timeout: seconds that a post may take in all, without the look-up of the name. Default 8: a TLS handshake over a
+            slow line takes some.
 
     Raises:
         ValueError: no such URL.
@@ -84,7 +84,7 @@ class Collector:
 
         kept, self._kept = self._kept, None
         if kept is not None:
-            # It may have been closed since. What is posted twice, a collector has once: spans have ids.
+            # It may have been closed since. A collector keeps spans that are posted twice only once: they have ids.
             with suppress(OSError):
                 return self._exchange(kept, body, left)
         try:
@@ -103,7 +103,7 @@ class Collector:
         for number, (family, kind, protocol, _, address) in enumerate(addresses):
             connection = socket.socket(family, kind, protocol)
             try:
-                # One that is silent leaves time for the others.
+                # A silent address leaves time for the others.
                 connection.settimeout(left() / (len(addresses) - number))
                 connection.connect(address)
                 if self._tls is not None:

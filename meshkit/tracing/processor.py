@@ -1,7 +1,7 @@
 """Takes ended spans off the event loop and sends them in batches, also while the collector is slow or away.
 
-Why not the SDK's BatchSpanProcessor: it tries each batch once, so that a Zipkin that restarts costs spans; it drops
-without counting; and its shutdown can take half a minute.
+Why not the SDK's BatchSpanProcessor: it tries each batch once, so a restart of Zipkin loses spans; it drops without
+counting; and its shutdown can take half a minute.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ResendingSpanProcessor(SpanProcessor):
     find the queue full are dropped. Drops are counted, and logged at most once a minute, with the last reason that the
     exporter gave.
 
-    A span that ends while nothing else does is sent at once, so that a process that is killed takes few with it; each
+    A span that ends while nothing else does is sent at once, so that a killed process loses few; each
     span sent is followed by a pause of 25 ms, `interval` at most, so that the more there are, the larger the batches.
 
     Args:
@@ -80,7 +80,7 @@ class ResendingSpanProcessor(SpanProcessor):
     PIECE = 16
     # Seconds. A request takes this process half a millisecond of CPU: 2% of that, at worst.
     PAUSE_A_SPAN = 0.025
-    # While shutting down, a collector that is away gets so many more chances.
+    # While shutting down, the number of further tries when the collector is away.
     LAST_TRIES = 3
 
     def __init__(

@@ -73,7 +73,7 @@ async def open_tracer(
 ) -> AsyncIterator[Tracer]:
     """Trace while the body runs: a tracer of a provider of its own, which sends what is left at the end.
 
-    See `tracer_provider` for the parameters.
+    The parameters are those of `tracer_provider`.
     """
     provider = tracer_provider(service, address=address, zipkin=zipkin, exporter=exporter, settings=settings)
     try:

@@ -17,8 +17,8 @@ __all__ = ["root_span", "trace_id_of"]
 class root_span:  # noqa: N801 - reads as the statement that it is: `with root_span(tracer, "call") as span:`
     """Make a span, by itself or under the current one, for a whole call: all its attempts, or its refusal.
 
-    Whatever error leaves the body is the span's `error`, and its gRPC status is tagged: so a call that an open
-    breaker refused, or for which no instance was known, has its trace as well.
+    An error that leaves the body becomes the span's `error`, and its gRPC status a tag. So a call that an open breaker
+    refused, or for which no instance was known, also has a trace.
     """
 
     def __init__(self, tracer: Tracer, name: str) -> None:

@@ -43,7 +43,7 @@ _DROPPED = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 
 
 class LightSpan(ReadableSpan, Span):
-    """A span that its processors read as it is, once it has ended: from then on it no longer changes."""
+    """A span that its processors read without a copy: it does not change after its end."""
 
     def __init__(  # noqa: PLR0917 - keywords cost time
         self,
@@ -69,7 +69,7 @@ class LightSpan(ReadableSpan, Span):
         self._processors = tracer.provider.processors
 
     def get_span_context(self) -> SpanContext:
-        """See `opentelemetry.trace.Span`; the same for the methods below."""
+        """The ids; this and the methods below are those of opentelemetry.trace.Span."""
         return cast("SpanContext", self._context)
 
     def is_recording(self) -> bool:
@@ -155,7 +155,7 @@ class LightTracer(trace.Tracer):
         record_exception: bool = True,  # noqa: ARG002 - of start_as_current_span
         set_status_on_exception: bool = True,  # noqa: ARG002
     ) -> Span:
-        """See `opentelemetry.trace.Tracer`."""
+        """Make a span; not recording where its trace is not sampled (opentelemetry.trace.Tracer)."""
         current = trace.get_current_span(context)
         if not self.provider.processors:
             return current if not current.is_recording() else NonRecordingSpan(current.get_span_context())
@@ -195,7 +195,7 @@ class LightTracer(trace.Tracer):
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
     ) -> Iterator[Span]:
-        """See `opentelemetry.trace.Tracer`."""
+        """Make a span and have it be the current one while the body runs (opentelemetry.trace.Tracer)."""
         span = self.start_span(name, context, kind, attributes, links, start_time)
         with trace.use_span(span, end_on_exit, record_exception, set_status_on_exception):
             yield span
@@ -225,7 +225,7 @@ class LightTracerProvider(TracerProvider):
         self.processors: tuple[SpanProcessor, ...] = ()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
-        """See `opentelemetry.sdk.trace.TracerProvider`."""
+        """Add a processor, which sees spans begin and end (opentelemetry.sdk.trace.TracerProvider)."""
         super().add_span_processor(span_processor)
         self.processors += (span_processor,)
 
@@ -236,7 +236,7 @@ class LightTracerProvider(TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> trace.Tracer:
-        """See `opentelemetry.trace.TracerProvider`."""
+        """Make a tracer (opentelemetry.trace.TracerProvider)."""
         scope = InstrumentationScope(
             instrumenting_module_name, instrumenting_library_version or "", schema_url or "", attributes
         )
