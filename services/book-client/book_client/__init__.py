@@ -9,7 +9,7 @@ __all__ = ["end_at_signals", "main"]
 
 
 def end_at_signals() -> None:
-    """Let a signal end the program, until `stop_signal` takes over: while it starts there is nothing to leave.
+    """Let a signal end the program until `stop_signal` takes over: while it starts, there is nothing to finish.
 
     Before all imports that take long: to process 1 of a container the kernel delivers no signal without a handler.
     A SIGHUP that is ignored (nohup) stays ignored.

@@ -51,7 +51,7 @@ from meshkit.tls import PemWatch
 
 log = structlog.stdlib.get_logger("book-client")
 
-# The exit code where nobody reads the results any more (`book-client | head`): as if SIGPIPE had ended it.
+# The exit code once the reader of the results has gone (`book-client | head`): as if SIGPIPE had ended it.
 UNREAD = 128 + 13
 # Addresses of documentation (RFC 5737, RFC 3849): what leads to them leads to anywhere.
 ANYWHERE = ("192.0.2.1", "2001:db8::1")
@@ -90,7 +90,7 @@ class Settings:
     "--invalidate-after",
     type=DURATION,
     default="0s",
-    help="Stop calling once etcd has been away this long; 0s: never.",
+    help="Forget all instances, so that calls fail, once etcd has been away this long; 0s: never.",
 )
 @click.option("--calls", type=Count(0), default=30, help="Calls to make; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
@@ -136,7 +136,7 @@ class Settings:
     "--max-message-bytes",
     type=MESSAGE_BYTES,
     default=MAX_MESSAGE_BYTES,
-    help="Largest answer that is taken, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
+    help="Largest answer that is accepted, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )
 @click.option("--tls-ca", type=PEM_FILE, help="Authorities that sign the servers' certificates (PEM); none: plaintext.")
 @click.option(
@@ -176,7 +176,7 @@ def _tls(settings: Settings) -> ClientTls | None:
 
 
 async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutput | None = None) -> int:
-    """Make the calls and say how they went, to the last reader of `output`; the exit code."""
+    """Make the calls, log a summary, and return the exit code."""
     tally = Tally()
     try:
         with stop_signal(output) as stop:
@@ -204,7 +204,7 @@ async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutpu
 
 
 def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) -> Endpoint[int, Conversation]:
-    """A call to whichever instance's turn it is, with retries, within the breaker."""
+    """Make the endpoint of a call: the breaker around retries around round robin."""
     breaker = HystrixBreaker(
         "book-service",
         HystrixPolicy(
@@ -214,7 +214,7 @@ def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) ->
             request_volume=settings.breaker_volume,
         ),
     )
-    # Retry keeps the breaker's limit too: its error tells of every attempt, and a timer of the breaker's would not.
+    # Retry keeps the breaker's limit too: its error names every attempt, and that of the breaker's timer would not.
     timeout = min(settings.timeout, settings.breaker_timeout)
     return breaker(Retry(RoundRobin(endpoints), attempts=settings.attempts, timeout=timeout))
 
@@ -238,7 +238,7 @@ def _log_summary(tally: Tally, log_format: LogFormat) -> None:
 
 
 def _own_ip(peer: str) -> str | None:
-    """The address that this host uses towards a peer, or towards anywhere where that is a name.
+    """The address that this host uses towards a peer; towards any other host if the peer is a name.
 
     No packet is sent and no name is looked up: the event loop would wait for the answer.
     """

@@ -25,7 +25,7 @@ PAUSE_AFTER_REFUSAL = 0.1
 
 
 class _FailedCallError(MeshError):
-    """A call that failed, for its span: whatever the error's class, with its status and its text."""
+    """A call that failed, for its span: the status and the text of an error of any class."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error) or type(error).__name__)
@@ -37,7 +37,7 @@ class Caller:
 
     Args:
         books: the call, which takes its number.
-        stop: no call begins once it is set. Set here too, when the last one begins.
+        stop: no call begins once it is set. It is also set here when the last call begins.
         calls: how many, of all workers together; 0: until `stop` is set.
         interval: seconds between a worker's calls.
     """
@@ -61,7 +61,7 @@ class Caller:
         self._begun = 0
 
     async def work(self) -> None:
-        """Make calls until all have begun, or told to stop."""
+        """Make calls until all have begun or `stop` is set."""
         while not self._stop.is_set():
             self._begun += 1
             if self._begun == self._calls:
@@ -76,7 +76,7 @@ class Caller:
                         await self._stop.wait()
 
     async def _call(self, number: int) -> bool:
-        """Make one call; False: it was refused, on whichever side."""
+        """Make one call; False: it was refused, on either side."""
         start = time.perf_counter()
         failure: BaseException | None = None
         with contextlib.suppress(_FailedCallError), root_span(self._tracer, "bookCaller") as span:
@@ -85,7 +85,7 @@ class Caller:
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
-                # Whatever it is, this worker goes on; unless it is itself that is cancelled.
+                # This worker goes on after any error, unless it is cancelled itself.
                 if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
                     raise
                 failure = error

@@ -80,11 +80,11 @@ class Settings:
 @click.command("book-server", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
 @click.option("--listen", type=ADDRESS, default="0.0.0.0:50051", help="Address to accept calls on.")
 @click.option(
-    "--advertise", type=PEER_ADDRESS, default="127.0.0.1:50051", help="Address that clients reach this replica at."
+    "--advertise", type=PEER_ADDRESS, default="127.0.0.1:50051", help="Address at which clients reach this replica."
 )
 @click.option(
     "--advertise-host",
-    help="Host of that address where --advertise is not given, an IPv6 one without brackets; its port is --listen's.",
+    help="Host of that address, if --advertise is not given; IPv6 without brackets. The port is --listen's.",
 )
 @mesh_options("/services/book/")
 @click.option(
@@ -118,7 +118,7 @@ class Settings:
     "--max-message-bytes",
     type=MESSAGE_BYTES,
     default=MAX_MESSAGE_BYTES,
-    help="Largest request that is taken, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
+    help="Largest request that is accepted, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )
 @click.option("--health-listen", type=ADDRESS, help="Plaintext port for the health service alone; none: no such port.")
 def command(**flags: Any) -> int:

@@ -35,13 +35,13 @@ class BookService(BookServiceServicer):
         self._rng = rng or random.Random()
 
     async def GetBookInfo(self, request: BookInfoParams, context: Context) -> BookInfo:  # noqa: N802
-        """The one book there is, under whatever id was asked for. INVALID_ARGUMENT for negative ids."""
+        """Answer with the only book, under the id that was asked for. INVALID_ARGUMENT for negative ids."""
         await _refuse_negative(context, book_id=request.book_id)
         await self._work(self._max_info_latency)
         return BookInfo(book_id=request.book_id, book_name=BOOK_NAME)
 
     async def GetBookList(self, request: BookListParams, context: Context) -> BookList:  # noqa: N802
-        """Page `page` (from 1; 0 is taken for 1) of `limit` books each; limit 0: all. INVALID_ARGUMENT below 0."""
+        """Answer with page `page` (from 1; 0 means 1) of `limit` books each; limit 0: all. INVALID_ARGUMENT below 0."""
         await _refuse_negative(context, page=request.page, limit=request.limit)
         await self._work(self._max_list_latency)
         books = BOOKS
