@@ -13,8 +13,9 @@ from opentelemetry.trace import Tracer
 
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
+from meshkit.client.deadline_channel import DeadlineChannel
 from meshkit.client.instance import Factory
-from meshkit.client.spans import DeadlineChannel, TracedChannel
+from meshkit.client.spans import TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.options import MAX_MESSAGE_BYTES, instance_options
 from meshkit.shared_channel import SharedChannel

@@ -1,5 +1,7 @@
 """The mesh as a `grpc.aio.Channel`: any generated stub works on it."""
 
+# ruff: noqa: D102 - documented where the interface is
+
 from __future__ import annotations
 
 import asyncio
@@ -15,13 +17,16 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from meshkit.client.balancer import Balancer, EndpointSource, RoundRobin
 from meshkit.client.budget import RetryBudget
 from meshkit.client.call_error import CallError
-from meshkit.client.calls import UnaryCall
 from meshkit.client.channel import channel_factory
 from meshkit.client.ejection import instance_breaker
 from meshkit.client.endpointer import Endpointer, InstanceSource
+from meshkit.client.multicallables import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 from meshkit.client.outgoing import KEPT_METHODS, Method, MethodsOverChannel, Outgoing
 from meshkit.client.retry import Retry
+from meshkit.client.stream_calls import CALLS
+from meshkit.client.streams import BrokenStreamError, OutgoingStream
 from meshkit.endpoint import Endpoint, Middleware
+from meshkit.errors import is_retryable
 from meshkit.middleware.breaker import HystrixBreaker
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.tls.credentials import ClientTls
@@ -38,6 +43,8 @@ class MeshChannel(grpc.aio.Channel):
     Give it to a generated stub: `GreeterStub(channel).SayHello(request, timeout=1)`. Use it with `async with`. Calls
     end at the caller's deadline at the latest (`meshkit.deadline`), and so tell the server of it. `wait_for_ready`
     waits until an instance is connected. Failed calls raise CallError, a `grpc.RpcError` that names every attempt.
+
+    A stream is one pick, in flight for as long as it lives, and begun anew only before its first answer.
 
     What is made again by default is only what no server can have seen: calls that were refused on this side, and those
     to instances that cannot be connected to. Name what may be called twice as `idempotent`.
@@ -104,21 +111,28 @@ class MeshChannel(grpc.aio.Channel):
     ) -> None:
         await self.close()
 
-    def unary_unary(
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+        """See grpc.aio.Channel, as for the methods below."""
+        return UnaryUnary(self._begin, self._asked("unary_unary", method, *args, **kwargs))
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> grpc.aio.UnaryStreamMultiCallable[Any, Any]:
+        return UnaryStream(self._begin, self._asked("unary_stream", method, *args, **kwargs))
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> grpc.aio.StreamUnaryMultiCallable[Any, Any]:
+        return StreamUnary(self._begin, self._asked("stream_unary", method, *args, **kwargs))
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> grpc.aio.StreamStreamMultiCallable[Any, Any]:
+        return StreamStream(self._begin, self._asked("stream_stream", method, *args, **kwargs))
+
+    def _asked(
         self,
+        kind: str,
         method: str,
         request_serializer: Callable[[Any], bytes] | None = None,
         response_deserializer: Callable[[bytes], Any] | None = None,
         _registered_method: bool | None = False,
-    ) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
-        """See grpc.aio.Channel, as for the methods below."""
-        return _UnaryUnary(self._begin, self._method("unary_unary", method, request_serializer, response_deserializer))
-
-    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Not yet."""
-        raise NotImplementedError(f"a mesh channel makes unary calls only, {method} is a stream")
-
-    stream_unary = stream_stream = unary_stream
+    ) -> Method:
+        return self._method(kind, method, request_serializer, response_deserializer)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: ARG002 - it always tries
         """READY: an instance is connected; CONNECTING: none of those known is; TRANSIENT_FAILURE: none is known."""
@@ -129,7 +143,7 @@ class MeshChannel(grpc.aio.Channel):
             return grpc.ChannelConnectivity.READY
         return grpc.ChannelConnectivity.CONNECTING if endpoints else grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:  # noqa: D102
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         while self.get_state() is last_observed_state:  # noqa: ASYNC110 - see LOOK
             await asyncio.sleep(LOOK)
 
@@ -150,7 +164,7 @@ class MeshChannel(grpc.aio.Channel):
         if tasks and grace:
             await asyncio.wait(tasks, timeout=grace)
         for call in tuple(self._calls):
-            call.close()
+            call.fail(CallError(grpc.StatusCode.CANCELLED, details="the channel was closed"))
         if tasks:
             await asyncio.wait(tasks)
         await self._stack.aclose()
@@ -163,18 +177,15 @@ class MeshChannel(grpc.aio.Channel):
         timeout: float | None,
         wait_for_ready: bool | None,
         options: dict[str, Any],
-    ) -> Outgoing:
+    ) -> Any:
+        """Begin a call; gives its call object."""
         self._check_open()
-        try:
-            message = method.encode(request) if method.encode else request
-        except Exception as error:
-            details = f"the request cannot be encoded: {type(error).__name__}: {error}"
-            raise CallError(grpc.StatusCode.INTERNAL, details=details) from error
         ready = self.channel_ready if wait_for_ready else None
-        call = Outgoing(method, message, timeout=timeout, ready=ready, options=options)
+        kind = Outgoing if method.kind == "unary_unary" else OutgoingStream
+        call = kind(method, request, timeout=timeout, ready=ready, options=options)
         self._calls.add(call)
         call.start(self._tracer).add_done_callback(lambda _: self._calls.discard(call))
-        return call
+        return CALLS[method.kind](call)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -187,30 +198,13 @@ class MeshChannel(grpc.aio.Channel):
     ) -> Method:
         repeatable = self._all_idempotent or name in self._idempotent
         retry: Endpoint[Outgoing, Any] = Retry(
-            self._balancer, attempts=self._attempts, timeout=None, idempotent=repeatable, budget=self._budget
+            self._balancer,
+            attempts=self._attempts,
+            timeout=None,
+            idempotent=repeatable,
+            sharing=repeatable and kind == "unary_unary",
+            retryable=lambda error: is_retryable(error) and not isinstance(error, BrokenStreamError),
+            budget=self._budget,
         )
         endpoint = self._middleware(retry) if self._middleware else retry
         return Method(kind, name, encode, decode, endpoint, repeatable=repeatable)
-
-
-class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    """A unary method; see grpc.aio.UnaryUnaryMultiCallable."""
-
-    def __init__(self, begin: Callable[..., Outgoing], method: Method) -> None:
-        self._begin = begin
-        self._method = method
-
-    def __call__(
-        self,
-        request: Any,
-        *,
-        timeout: float | None = None,
-        metadata: Any = None,
-        credentials: grpc.CallCredentials | None = None,
-        wait_for_ready: bool | None = None,
-        compression: grpc.Compression | None = None,
-    ) -> UnaryCall:
-        options = {"metadata": metadata, "credentials": credentials, "compression": compression}
-        return UnaryCall(
-            self._begin(self._method, request, timeout=timeout, wait_for_ready=wait_for_ready, options=options)
-        )

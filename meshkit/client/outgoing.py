@@ -64,16 +64,19 @@ class Outgoing:
 
     Args:
         method: what is called.
-        message: the request, encoded.
+        request: as the caller has given it.
         timeout: seconds for the whole call; None: as the caller's own deadline has it.
         ready: waits until an instance is ready, before the call; None: the call fails where there is none.
         options: for every attempt: metadata, credentials, compression.
+
+    Raises:
+        CallError: the request cannot be encoded.
     """
 
     def __init__(
         self,
         method: Method,
-        message: bytes,
+        request: Any,
         *,
         timeout: float | None,
         ready: Callable[[], Any] | None,
@@ -85,21 +88,30 @@ class Outgoing:
         self.answer: Any = None
         self.error: CallError | None = None
         self.ends: float | None = None
-        self._message = message
+        self._message = self._encoded(request)
         self._timeout = timeout
         self._ready = ready
         self._options = options
-        self._closed = False
+        self._failure: CallError | None = None
+
+    def _encoded(self, request: Any) -> Any:
+        # Once, for all attempts: what cannot be encoded is the caller's mistake, and no instance's.
+        try:
+            return self.method.encode(request) if self.method.encode else request
+        except Exception as error:
+            details = f"the request cannot be encoded: {type(error).__name__}: {error}"
+            raise CallError(grpc.StatusCode.INTERNAL, details=details) from error
 
     def start(self, tracer: Tracer) -> asyncio.Task[None]:
         """Begin the call; the task ends with it."""
         self.task = asyncio.get_running_loop().create_task(self._run(tracer))
         return self.task
 
-    def close(self) -> None:
-        """End it with an error, as its channel is closed: nobody has cancelled it who would expect a CancelledError."""
-        self._closed = True
-        self.task.cancel()
+    def fail(self, error: CallError) -> None:
+        """End it with an error: nobody has cancelled it who would expect a CancelledError."""
+        if not self.task.done():
+            self._failure = self._failure or error
+            self.task.cancel()
 
     async def _run(self, tracer: Tracer) -> None:
         # The task has a context of its own: nothing of this is seen by the caller.
@@ -117,9 +129,9 @@ class Outgoing:
                 with root_span(tracer, self.method.name.lstrip("/")):
                     self.answer = await self.method.endpoint(self)
         except asyncio.CancelledError:
-            if not self._closed:
+            if self._failure is None:
                 raise
-            self.error = CallError(grpc.StatusCode.CANCELLED, details="the channel was closed")
+            self.error = self._failure
         except Exception as error:  # noqa: BLE001 - told to whoever waits for the call, be it nobody
             self.error = CallError.of(error)
 

@@ -1,4 +1,4 @@
-"""A CLIENT span around every unary call of a channel."""
+"""A CLIENT span around every call of a channel."""
 
 # ruff: noqa: D102 - documented where the interface is
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from opentelemetry.trace import Span, SpanKind, Tracer
@@ -15,11 +15,13 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 from meshkit import deadline
 from meshkit.address import parse_address
 from meshkit.attempt import current_attempt
+from meshkit.client.deadline_channel import CheckedCall, DeadlineChannel, checked, lenient
+from meshkit.client.traced_stream import traced_stream
 from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import record_status, rpc_attributes
 from meshkit.tracing.propagation import propagation_of
 
-__all__ = ["DeadlineChannel", "TracedChannel", "TracingClientInterceptor"]
+__all__ = ["TracedChannel", "TracingClientInterceptor"]
 
 
 class _ClientSpans:
@@ -44,97 +46,16 @@ class _ClientSpans:
 
 
 def _record_cancellation(span: Span) -> None:
-    # Cut off by the attempt's own time limit, or because its caller no longer waits.
+    # Cut off by the attempt's own time limit, or because nobody waits for the answer any more.
     late = deadline.passed()
     record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
 
 
-class DeadlineChannel(grpc.aio.Channel):
-    """A channel whose calls end at the current deadline at the latest, as `meshkit.deadline` knows it.
-
-    So a call within a call is limited by the deadline of the outer one's caller, and the server is told that deadline.
-    A unary answer that cannot be decoded fails the call with INTERNAL.
-
-    Args:
-        channel: makes the calls, and is closed with this.
-    """
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
-
-    def unary_unary(
-        self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
-    ) -> Any:
-        """Make a unary method's calls, under the deadline; this and the methods below are those of grpc.aio.Channel."""
-        make_call = self._channel.unary_unary(method, request_serializer, _lenient(response_deserializer), **kwargs)
-
-        def call(request: Any, *, timeout: float | None = None, **options: Any) -> _CheckedCall:
-            return _CheckedCall(make_call(request, timeout=deadline.bounded(timeout), **options))
-
-        return call
-
-    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return _on_time(self._channel.unary_stream(*args, **kwargs))
-
-    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        return _on_time(self._channel.stream_unary(*args, **kwargs))
-
-    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return _on_time(self._channel.stream_stream(*args, **kwargs))
-
-    async def close(self, grace: float | None = None) -> None:
-        await self._channel.close(grace)
-
-    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        return self._channel.get_state(try_to_connect)
-
-    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        await self._channel.wait_for_state_change(last_observed_state)
-
-    async def channel_ready(self) -> None:
-        await self._channel.channel_ready()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-def _on_time(make_call: Any) -> Callable[..., Any]:
-    def call(*requests: Any, timeout: float | None = None, **options: Any) -> Any:
-        return make_call(*requests, timeout=deadline.bounded(timeout), **options)
-
-    return call
-
-
-def _lenient(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """Decode to None what cannot be decoded, as grpc.aio does, but without a traceback in the log."""
-    if deserialize is None:
-        return None
-
-    def decode(message: bytes) -> Any:
-        try:
-            return deserialize(message)
-        except Exception:  # noqa: BLE001 - whatever a decoder raises, RecursionError included
-            return None
-
-    return decode
-
-
-def _checked(answer: Any) -> Any:
-    """The answer, unless it could not be decoded: grpc.aio gives None with the status OK."""
-    if answer is None:
-        nothing = grpc.aio.Metadata()
-        details = "the answer cannot be decoded"
-        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, details=details)
-    return answer
-
-
 class TracedChannel(DeadlineChannel):
-    """A channel whose unary calls each make a CLIENT span and send its context along in headers, B3's by default.
+    """A channel whose calls each make a CLIENT span and send its context along in headers, B3's by default.
 
-    Deadlines and answers that cannot be decoded: as `DeadlineChannel`.
+    Deadlines and answers that cannot be decoded: as `DeadlineChannel`. A stream's span ends with it, and counts its
+    messages.
 
     It does what TracingClientInterceptor does for a fraction of the cost: grpc.aio runs a call that has interceptors
     in a task of its own, on top of the task that the call itself is.
@@ -153,7 +74,7 @@ class TracedChannel(DeadlineChannel):
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
     ) -> Any:
         """Make a unary method's calls, each with a span (grpc.aio.Channel)."""
-        make_call = self._channel.unary_unary(method, request_serializer, _lenient(response_deserializer), **kwargs)
+        make_call = self._channel.unary_unary(method, request_serializer, lenient(response_deserializer), **kwargs)
         spans = self._spans
 
         def traced(request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any) -> _TracedCall:
@@ -170,49 +91,29 @@ class TracedChannel(DeadlineChannel):
 
         return traced
 
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Make calls that stream, each with a span for as long as it lives; as the methods below."""
+        return self._traced_stream("unary_stream", method, *args, **kwargs)
 
-class _CheckedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
-    """A call that fails with INTERNAL when its answer cannot be decoded."""
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._traced_stream("stream_unary", method, *args, **kwargs)
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return self._traced_stream("stream_stream", method, *args, **kwargs)
 
-    def __await__(self) -> Generator[Any, None, Any]:
-        """The answer; see grpc.aio.UnaryUnaryCall, as for the methods below."""
-        return _checked((yield from self._call.__await__()))
-
-    async def code(self) -> grpc.StatusCode:
-        return await self._call.code()  # type: ignore[no-any-return]
-
-    async def details(self) -> str:
-        return await self._call.details()  # type: ignore[no-any-return]
-
-    async def initial_metadata(self) -> Any:
-        return await self._call.initial_metadata()
-
-    async def trailing_metadata(self) -> Any:
-        return await self._call.trailing_metadata()
-
-    async def wait_for_connection(self) -> None:
-        await self._call.wait_for_connection()
-
-    def cancel(self) -> bool:
-        return self._call.cancel()  # type: ignore[no-any-return]
-
-    def cancelled(self) -> bool:
-        return self._call.cancelled()  # type: ignore[no-any-return]
-
-    def done(self) -> bool:
-        return self._call.done()  # type: ignore[no-any-return]
-
-    def time_remaining(self) -> float | None:
-        return self._call.time_remaining()  # type: ignore[no-any-return]
-
-    def add_done_callback(self, callback: Any) -> None:
-        self._call.add_done_callback(lambda _: callback(self))
+    def _traced_stream(
+        self,
+        kind: str,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        make_call = getattr(self._channel, kind)(method, request_serializer, lenient(response_deserializer), **kwargs)
+        return traced_stream(kind, make_call, lambda: self._spans.start(method), self._spans.headers_of)
 
 
-class _TracedCall(_CheckedCall):
+class _TracedCall(CheckedCall):
     """A call whose span ends with it."""
 
     def __init__(self, call: Any, span: Span) -> None:
@@ -225,9 +126,9 @@ class _TracedCall(_CheckedCall):
         self._awaited = True
         span, self._span = self._span, None
         if span is None:
-            return _checked((yield from self._call.__await__()))
+            return checked((yield from self._call.__await__()))
         try:
-            answer = _checked((yield from self._call.__await__()))
+            answer = checked((yield from self._call.__await__()))
         except asyncio.CancelledError:
             _record_cancellation(span)
             raise
@@ -241,7 +142,7 @@ class _TracedCall(_CheckedCall):
             span.end()
 
     def _done(self, _: object) -> None:
-        # A caller that does not await the answer asks for the status, if for anything.
+        # Of a call whose answer nobody awaits only its status is asked for, if anything.
         if not self._awaited and self._span is not None:
             span, self._span = self._span, None
             self._ending = asyncio.ensure_future(self._end(span))
@@ -267,7 +168,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
-        """Make a span around one attempt (grpc.aio.UnaryUnaryClientInterceptor)."""
+        """See grpc.aio.UnaryUnaryClientInterceptor."""
         method = client_call_details.method
         span = self._spans.start(method.decode() if isinstance(method, bytes) else method)
         try:
@@ -277,7 +178,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
             try:
                 code, details = await call.code(), await call.details()
                 if code is grpc.StatusCode.OK:
-                    _checked(await call)
+                    checked(await call)
             except asyncio.CancelledError:
                 call.cancel()
                 _record_cancellation(span)

@@ -11,6 +11,8 @@ from opentelemetry.trace import Span, Status, StatusCode
 __all__ = [
     "ATTEMPT",
     "ERROR",
+    "MESSAGES_RECEIVED",
+    "MESSAGES_SENT",
     "RPC_METHOD",
     "RPC_SERVICE",
     "RPC_STATUS_CODE",
@@ -29,6 +31,9 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 # Which attempt of its call a CLIENT span is, counted from 1.
 ATTEMPT = "attempt"
+# Of a stream, by whoever's span it is. (Those of one message are an event each in the conventions.)
+MESSAGES_SENT = "messages.sent"
+MESSAGES_RECEIVED = "messages.received"
 # Zipkin shows spans with this tag in red, whatever its value: for failures only.
 ERROR = "error"
 

@@ -8,8 +8,10 @@ from typing import Any
 import grpc
 from helloworld_pb2 import HelloReply, HelloRequest
 from helloworld_pb2_grpc import GreeterServicer, add_GreeterServicer_to_server
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.trace import SpanKind
+from route_guide_pb2 import Feature, Point, Rectangle, RouteNote, RouteSummary
+from route_guide_pb2_grpc import RouteGuideServicer, add_RouteGuideServicer_to_server
 
 from meshkit.discovery import InstanceChange, Observer
 from meshkit.tracing import tracer_provider
@@ -72,15 +74,98 @@ async def greeters(number: int) -> AsyncIterator[dict[str, Greeter]]:
         await server.stop(0)
 
 
-class Spans:
+class Spans(SpanProcessor):
     """A tracer whose spans can be looked at as soon as they have ended."""
 
     def __init__(self, service: str = "test") -> None:
-        self._exporter = InMemorySpanExporter()
+        self.started = 0
+        self.ended: list[Any] = []
         provider = tracer_provider(service)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        provider.add_span_processor(self)
         self.tracer = provider.get_tracer("test")
 
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.started += 1
+
+    def on_end(self, span: Any) -> None:
+        self.ended.append(span)
+
     @property
-    def ended(self) -> tuple[Any, ...]:
-        return self._exporter.get_finished_spans()
+    def open(self) -> int:
+        return self.started - len(self.ended)
+
+    def of(self, kind: SpanKind) -> list[Any]:
+        return [span for span in self.ended if span.kind is kind]
+
+
+class RouteGuide(RouteGuideServicer):
+    """gRPC's tutorial, on features of the test's own; does otherwise where the rectangle says so."""
+
+    def __init__(self, features: int = 5) -> None:
+        self.features = [Feature(name=str(n), location=Point(latitude=n, longitude=n)) for n in range(features)]
+        self.begun = 0
+        self.ended = 0
+        self.release = asyncio.Event()
+        self.fails_at: int | None = None
+        self.waits_at: int | None = None
+        self.contexts: list[Any] = []
+
+    async def GetFeature(self, request: Point, context: Any) -> Feature:  # noqa: N802
+        return next((f for f in self.features if f.location == request), Feature(location=request))
+
+    async def ListFeatures(self, request: Rectangle, context: Any) -> AsyncIterator[Feature]:  # noqa: N802
+        self.begun += 1
+        try:
+            for number, feature in enumerate(self.features):
+                await self._hinder(number, context)
+                yield feature
+        finally:
+            self.ended += 1
+
+    async def RecordRoute(self, request_iterator: AsyncIterator[Point], context: Any) -> RouteSummary:  # noqa: N802
+        self.begun += 1
+        points = 0
+        try:
+            async for _ in request_iterator:
+                points += 1
+                await self._hinder(points, context)
+            return RouteSummary(point_count=points)
+        finally:
+            self.ended += 1
+
+    async def RouteChat(  # noqa: N802
+        self, request_iterator: AsyncIterator[RouteNote], context: Any
+    ) -> AsyncIterator[RouteNote]:
+        self.begun += 1
+        try:
+            number = 0
+            async for note in request_iterator:
+                await self._hinder(number, context)
+                if note.message == "that is all":
+                    return
+                yield note
+                number += 1
+        finally:
+            self.ended += 1
+
+    async def _hinder(self, number: int, context: Any) -> None:
+        if number == self.fails_at:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"failed at {number}")
+        if number == self.waits_at:
+            await self.release.wait()
+
+
+@asynccontextmanager
+async def guides(number: int, features: int = 5) -> AsyncIterator[dict[str, RouteGuide]]:
+    """So many route guides, by their addresses."""
+    served: dict[str, RouteGuide] = {}
+    servers = []
+    for _ in range(number):
+        server, guide = grpc.aio.server(), RouteGuide(features)
+        add_RouteGuideServicer_to_server(guide, server)  # type: ignore[no-untyped-call]
+        served[f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"] = guide
+        await server.start()
+        servers.append(server)
+    yield served
+    for server in servers:
+        await server.stop(0)
