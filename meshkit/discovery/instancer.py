@@ -15,6 +15,7 @@ import structlog
 
 from meshkit.background import end_task
 from meshkit.backoff import Backoff, Outage, Streak
+from meshkit.discovery.ignored import IgnoredRegistrations
 from meshkit.discovery.registrations import address_of, checked_prefix
 from meshkit.errors import EtcdError
 from meshkit.etcd.api import Etcd, KeyValue
@@ -22,6 +23,9 @@ from meshkit.etcd.api import Etcd, KeyValue
 __all__ = ["InstanceChange", "Instancer", "Observer"]
 
 log = structlog.stdlib.get_logger(__name__)
+
+# Addresses in one log line.
+SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Instancer:
     Args:
         etcd: where the instances register.
         prefix: ends with "/", e.g. `/services/book/`; keys are `<prefix><host:port>`, values `<host:port>`.
-            Entries with any other key or value are ignored, with a warning.
+            Entries with any other key or value are ignored, with a warning; of many, with their number.
         backoff: between failed tries. Default cap 1 s.
         relist: seconds after which everything is listed again although no watch failed: a bound on what a lost
             event can cost. Default 60.
@@ -84,6 +88,7 @@ class Instancer:
         self._invalidation: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._outage = Outage()
+        self._ignored = IgnoredRegistrations(self.prefix)
         self._told_stale = False
         self.stale = True
         self.reason: str | None = "not listed yet"
@@ -169,6 +174,7 @@ class Instancer:
                         del self._addresses[address]
             if new is not None:
                 self._by_key[key] = new
+        self._ignored.settle()
         added = frozenset(a for a, known in before.items() if not known and a in self._addresses)
         removed = frozenset(a for a, known in before.items() if known and a not in self._addresses)
         if added or removed:
@@ -210,7 +216,7 @@ class Instancer:
         try:
             return address_of(self.prefix, item)
         except ValueError as error:
-            log.warning("registration ignored", key=item.key[:200], reason=str(error))
+            self._ignored.add(item.key, str(error))
             return None
 
     def _announce(self, change: InstanceChange) -> None:
@@ -218,8 +224,8 @@ class Instancer:
         log.info(
             "instances changed",
             prefix=self.prefix,
-            added=",".join(sorted(change.added)),
-            removed=",".join(sorted(change.removed)),
+            added=_shown(change.added),
+            removed=_shown(change.removed),
             total=len(self.instances),
         )
         for observer in tuple(self._observers):
@@ -261,3 +267,9 @@ class Instancer:
         if self._invalidation is not None:
             self._invalidation.cancel()
             self._invalidation = None
+
+
+def _shown(addresses: frozenset[str]) -> str:
+    """The addresses for the log, the first ones if there are many."""
+    shown = ",".join(sorted(addresses)[:SHOWN])
+    return shown if len(addresses) <= SHOWN else f"{shown} and {len(addresses) - SHOWN} more"

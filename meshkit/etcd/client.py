@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -31,6 +32,10 @@ REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
 NO_ANSWER = "an answer that cannot be read"
 # Seconds without a change after which a watch makes sure that etcd is still there.
 SILENCE = 2.5
+# Keys in one answer to a list: less than 100 ms to decode. etcd counts all that follow each time it is asked.
+PAGE = 5000
+# Of keys and values of one list: some 200,000 registrations.
+MAX_LISTING_BYTES = 8 * 1024 * 1024
 # etcd counts revisions from 1 on, in 64 bits with a sign.
 REVISIONS = range(1, 2**62)
 
@@ -147,11 +152,25 @@ class EtcdClient:
 
     async def list(self, prefix: str) -> Listing:
         """Return all keys that start with `prefix`, and the revision at which that was so."""
-        request = rpc.RangeRequest(key=prefix.encode(), range_end=_prefix_end(prefix))
-        answer = await self._ask(lambda c, m: stubs.KVStub(c).Range(request, timeout=self._timeout, metadata=m))
-        if answer.header.revision not in REVISIONS:
-            raise EtcdError(f"etcd listed {prefix} at revision {answer.header.revision}, which cannot be")
-        return Listing(tuple(map(_key_value, answer.kvs)), answer.header.revision)
+        start, size, revision = prefix.encode(), 0, 0
+        items: list[KeyValue] = []
+        while True:
+            # Page by page, all of one revision: a long answer takes long to decode, and nothing else runs meanwhile.
+            request = rpc.RangeRequest(key=start, range_end=_prefix_end(prefix), limit=PAGE, revision=revision)
+            answer = await self._ask(partial(self._range, request))
+            revision = revision or answer.header.revision
+            if revision not in REVISIONS:
+                raise EtcdError(f"etcd listed {prefix} at revision {revision}, which cannot be")
+            items += map(_key_value, answer.kvs)
+            size += sum(len(kv.key) + len(kv.value) for kv in answer.kvs)
+            if size > MAX_LISTING_BYTES:
+                raise EtcdError(f"etcd lists more than {MAX_LISTING_BYTES >> 20} MiB below {prefix}")
+            if not answer.more or not answer.kvs:
+                return Listing(tuple(items), revision)
+            start = answer.kvs[-1].key + b"\0"
+
+    async def _range(self, request: Any, channel: grpc.aio.Channel, metadata: Metadata) -> Any:
+        return await stubs.KVStub(channel).Range(request, timeout=self._timeout, metadata=metadata)
 
     async def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch]:
         """Follow all changes under `prefix`; each watch has a stream of its own, which no other watch can end."""

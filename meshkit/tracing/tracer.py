@@ -43,7 +43,10 @@ _DROPPED = TraceFlags(TraceFlags.RANDOM_TRACE_ID)
 
 
 class LightSpan(ReadableSpan, Span):
-    """A span that its processors read without a copy: it does not change after its end."""
+    """A span that its processors read without a copy: it does not change after its end.
+
+    It begins by the wall clock and goes on by the monotonic one: the wall clock may be set meanwhile.
+    """
 
     def __init__(  # noqa: PLR0917 - keywords cost time
         self,
@@ -52,9 +55,12 @@ class LightSpan(ReadableSpan, Span):
         parent: SpanContext | None,
         kind: SpanKind,
         attributes: dict[str, Any],
-        start_time: int,
+        start_time: int | None,
         tracer: LightTracer,
     ) -> None:
+        wall, ticks = time.time_ns(), time.perf_counter_ns()
+        # What the wall clock is ahead of the monotonic one.
+        self._ahead = wall - ticks
         super().__init__(
             name,
             context,
@@ -63,7 +69,7 @@ class LightSpan(ReadableSpan, Span):
             attributes,
             kind=kind,
             status=_UNSET,
-            start_time=start_time,
+            start_time=wall if start_time is None else start_time,
             instrumentation_scope=tracer.scope,
         )
         self._processors = tracer.provider.processors
@@ -97,7 +103,7 @@ class LightSpan(ReadableSpan, Span):
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         if self._end_time is None:
-            self._events = (*self._events, Event(name, attributes, timestamp))
+            self._events = (*self._events, Event(name, attributes, self._now() if timestamp is None else timestamp))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         if self._end_time is None:
@@ -120,9 +126,12 @@ class LightSpan(ReadableSpan, Span):
 
     def end(self, end_time: int | None = None) -> None:
         if self._end_time is None:
-            self._end_time = time.time_ns() if end_time is None else end_time
+            self._end_time = self._now() if end_time is None else end_time
             for processor in self._processors:
                 processor.on_end(self)
+
+    def _now(self) -> int:
+        return time.perf_counter_ns() + self._ahead
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """End the span; an error that leaves the body is its status and an event."""
@@ -175,7 +184,7 @@ class LightTracer(trace.Tracer):
         if not flags & TraceFlags.SAMPLED:
             return NonRecordingSpan(own)
         tags: dict[str, Any] = dict(attributes) if attributes else {}
-        span = LightSpan(name, own, parent, kind, tags, time.time_ns() if start_time is None else start_time, self)
+        span = LightSpan(name, own, parent, kind, tags, start_time, self)
         for link in links or ():
             span.add_link(link.context, link.attributes)
         for processor in self.provider.processors:

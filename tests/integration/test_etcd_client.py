@@ -54,3 +54,23 @@ async def test_a_connection_that_ended_up_with_something_else_than_etcds_grpc_is
         await client.put("/a", "2")
         assert [item.value for item in (await client.list("/a")).items] == ["2"]
     await other.stop(None)
+
+
+async def test_a_long_list_comes_in_pages_of_one_revision_and_up_to_a_bound(
+    etcd_client: EtcdClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkit.etcd.client.PAGE", 10)
+    for number in range(35):
+        await etcd_client.put(f"/a/{number:02}", "value")
+    revision = await _revision(etcd_client)
+    await etcd_client.put("/b/1", "a neighbour")
+    listing = await etcd_client.list("/a/")
+    assert [item.key for item in listing.items] == [f"/a/{number:02}" for number in range(35)]
+    assert listing.revision == revision + 1
+    monkeypatch.setattr("meshkit.etcd.client.MAX_LISTING_BYTES", 300)
+    with pytest.raises(EtcdError, match=r"etcd lists more than .* below /a/"):
+        await etcd_client.list("/a/")
+
+
+async def _revision(client: EtcdClient) -> int:
+    return (await client.list("/none/")).revision

@@ -275,3 +275,17 @@ def test_whatever_bytes_are_under_the_prefix_it_lists_what_is_an_address(entries
 def test_a_prefix_without_its_slash_is_refused() -> None:
     with pytest.raises(ValueError, match="neighbours"):
         Instancer(FakeEtcd(), "/services/book")
+
+
+@fake_time
+async def test_of_many_entries_that_are_no_instances_only_the_number_is_told_once_a_minute() -> None:
+    etcd = with_instances(A)
+    for number in range(5000):
+        etcd.set(f"{PREFIX}junk-{number}", "x")
+    with capture_logs() as logs:
+        async with Instancer(etcd, PREFIX, relist=10.0) as instancer:
+            assert await instancer.wait_instances() == {A}
+            await asyncio.sleep(55)
+    ignored = [entry for entry in logs if entry["event"] == "registration ignored"]
+    more = [entry["count"] for entry in logs if entry["event"] == "more registrations ignored"]
+    assert (len(ignored), more) == (20, [4980])

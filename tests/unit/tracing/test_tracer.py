@@ -1,5 +1,6 @@
 """Spans of our own, held against the SDK's."""
 
+import time
 from typing import Any
 
 import pytest
@@ -85,3 +86,18 @@ def test_where_nobody_processes_spans_no_trace_begins_and_that_of_a_caller_is_pa
     handled = tracer.start_span("server", DEFAULT_PROPAGATION.extracted(headers))
     called = tracer.start_span("client", trace.set_span_in_context(handled))
     assert headers_of(called) == headers
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_wall_clock_that_is_set_meanwhile_changes_no_spans_length(jump: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    provider = LightTracerProvider(B3RootSampler(), Resource({}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    span: Any = provider.get_tracer("test").start_span("call")
+    wall = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: wall() + jump * 10**9)
+    span.add_event("attempt failed")
+    span.end()
+    (ended,) = exporter.get_finished_spans()
+    start, end = ended.start_time or 0, ended.end_time or 0
+    assert start <= ended.events[0].timestamp <= end < start + 60 * 10**9
