@@ -29,8 +29,23 @@ default. A value that cannot be used is told of in the log and ignored.
 |---|---|
 | `OTEL_PROPAGATORS` | `--propagators`; unknown names are left out |
 | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `--sampler`, `--sampler-arg` |
+| `OTEL_TRACES_EXPORTER` | `--traces`; unknown names are left out |
 | `OTEL_EXPORTER_ZIPKIN_ENDPOINT` | `--zipkin` |
+| `OTEL_EXPORTER_ZIPKIN_TIMEOUT` | milliseconds that a post may take; 8000 |
+| `OTEL_EXPORTER_OTLP_ENDPOINT` | `--otlp` without its `/v1/traces` |
+| `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | `--otlp` |
+| `OTEL_EXPORTER_OTLP_HEADERS` | headers of each post: `name=value,...`, percent-encoded |
+| `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds that a post may take; 10000 |
+| `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` or `none`, the default |
+| `OTEL_EXPORTER_OTLP_CERTIFICATE` | file with the authorities that sign the collector's certificate (PEM) |
+| `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY` | files of a certificate of one's own (PEM) |
+| `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/json`, the only one that is spoken |
+| `OTEL_SERVICE_NAME` | name of the service, where spans have the program's name |
+| `OTEL_RESOURCE_ATTRIBUTES` | what spans tell of the program: `name=value,...`, percent-encoded |
+| `OTEL_SEMCONV_STABILITY_OPT_IN` | `rpc`: the new names of attributes; `rpc/dup`: old and new; see [wire.md](wire.md) |
 | `OTEL_SDK_DISABLED` | `true`: no trace begins here, nothing is sent; those of callers are passed on |
+
+Those of OTLP can be `OTEL_EXPORTER_OTLP_TRACES_...` too, which wins.
 
 The defaults are those of the Go original. The chart sets livelier ones: see [values.md](values.md).
 """

@@ -18,7 +18,7 @@ from meshkit.attempt import current_attempt
 from meshkit.client.deadline_channel import CheckedCall, DeadlineChannel, checked, lenient
 from meshkit.client.traced_stream import traced_stream
 from meshkit.tracing import attributes as names
-from meshkit.tracing.attributes import record_status, rpc_attributes
+from meshkit.tracing.attributes import conventions_of, record_status
 from meshkit.tracing.propagation import propagation_of
 
 __all__ = ["TracedChannel", "TracingClientInterceptor"]
@@ -31,12 +31,12 @@ class _ClientSpans:
         self._tracer = tracer
         self.headers_of = propagation_of(tracer).headers_of
         host, port = parse_address(instance)
-        server: dict[str, str | int] = {names.SERVER_ADDRESS: host, names.SERVER_PORT: port}
-        self._server = server
+        self._conventions = conventions_of(tracer)
+        self._server = self._conventions.server(host, port)
         self._of_method = lru_cache(self._name_and_attributes)
 
     def _name_and_attributes(self, method: str) -> tuple[str, dict[str, str | int]]:
-        return method.lstrip("/"), {**rpc_attributes(method), **self._server}
+        return method.lstrip("/"), {**self._conventions.call(method), **self._server}
 
     def start(self, method: str) -> Span:
         name, attributes = self._of_method(method)

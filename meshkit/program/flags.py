@@ -25,6 +25,7 @@ __all__ = [
     "HOST_NAME",
     "MESSAGE_BYTES",
     "NAME",
+    "OTLP_URL",
     "PEER_ADDRESS",
     "PEM_FILE",
     "PREFIX",
@@ -214,14 +215,23 @@ class CertificateNames(click.ParamType[tuple[str, ...]]):
         return names
 
 
-class ZipkinUrl(click.ParamType[str | None]):
-    """The URL of Zipkin's collector, or `off`, which converts to None."""
+class CollectorUrl(click.ParamType[str | None]):
+    """The URL of a collector of spans.
+
+    Args:
+        example: such a URL, for the error.
+        off: whether `off` may be said, which converts to None.
+    """
 
     name = "url"
 
+    def __init__(self, example: str, *, off: bool) -> None:
+        self._example = example
+        self._off = off
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | None:
         """Convert the flag's text; fail with one line that says what was expected."""
-        if value == "off":
+        if value == "off" and self._off:
             return None
         try:
             parts = urlsplit(value)
@@ -233,7 +243,7 @@ class ZipkinUrl(click.ParamType[str | None]):
         if not valid or not (value.isascii() and value.isprintable()) or " " in value or len(value) > LONGEST:
             # User, password and query may be secrets.
             shown = _SECRETS.sub(r"\1", value)
-            expected = "expected a URL such as http://127.0.0.1:9411/api/v2/spans, or off"
+            expected = f"expected a URL such as {self._example}{', or off' if self._off else ''}"
             self.fail(f"{expected}, got {_shown(shown)}", param, ctx)
         return str(value)
 
@@ -282,5 +292,6 @@ CERTIFICATE_NAMES = CertificateNames()
 MESSAGE_BYTES = Count(1024, 64 * 1024 * 1024)
 # Calls a second.
 RATE = FiniteRange(0, 1e6, positive_from=1e-6)
-ZIPKIN_URL = ZipkinUrl()
+ZIPKIN_URL = CollectorUrl("http://127.0.0.1:9411/api/v2/spans", off=True)
+OTLP_URL = CollectorUrl("http://127.0.0.1:4318/v1/traces", off=False)
 PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)

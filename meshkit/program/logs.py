@@ -1,7 +1,7 @@
 """Logging for programs: structlog, with what libraries log through the standard library in the same form.
 
 Log lines may contain text of others: a server's details, a key in etcd. Such text never breaks a line, and no terminal
-obeys it (`meshkit.program.text`).
+obeys it (`meshkit.program.text`). A line written inside a call tells its trace.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import textwrap
 from typing import Any, Literal, get_args
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from meshkit.program.output import LogOutput
 from meshkit.program.text import is_shown, printable
+from meshkit.tracing import trace_id_of
 
 __all__ = ["LOG_FORMATS", "LOG_LEVELS", "LogFormat", "LogLevel", "configure_logging"]
 
@@ -40,6 +42,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel = "info") -> LogOut
     """
     least = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
+        _within_call,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -86,6 +89,19 @@ def _rendering(log_format: LogFormat, output: LogOutput) -> list[Processor]:
         case "logfmt":
             first = ["timestamp", "level", "event"]
             return [structlog.processors.LogfmtRenderer(key_order=first, bool_as_flag=False), _line_printable]
+
+
+def _within_call(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say which span a line was written in, by the names of OpenTelemetry's log conventions.
+
+    Source: OpenTelemetry specification, `specification/compatibility/logging_trace_context.md`.
+    """
+    span = trace.get_current_span()
+    context = span.get_span_context()
+    if context.is_valid:
+        event.setdefault("trace_id", trace_id_of(span))
+        event.setdefault("span_id", f"{context.span_id:016x}")
+    return event
 
 
 def _line_printable(_logger: WrappedLogger, _method: str, line: Any) -> str:

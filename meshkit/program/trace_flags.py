@@ -10,15 +10,18 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from meshkit.program.flags import ZIPKIN_URL, FiniteRange, NameList
+from meshkit.program.flags import OTLP_URL, ZIPKIN_URL, FiniteRange, NameList
 from meshkit.tracing import PROPAGATORS, SAMPLERS, Propagation, TraceSettings
 from meshkit.tracing.sampling import DEFAULT_SAMPLER
+from meshkit.tracing.settings import EXPORTERS, checked_exporters
 
 __all__ = ["Tracing", "trace_options", "tracing_of"]
 
 # Flags, each with the setting that it sets.
 SETTINGS = {
+    "traces": "exporters",
     "zipkin": "zipkin",
+    "otlp": "otlp",
     "propagators": "propagators",
     "sampler": "sampler",
     "sampler_arg": "ratio",
@@ -43,13 +46,25 @@ class Tracing:
 
 
 def trace_options() -> tuple[Callable[[Any], Any], ...]:
-    """--zipkin, --propagators, --sampler, --sampler-arg."""
+    """--zipkin, --traces, --otlp, --propagators, --sampler, --sampler-arg."""
     return (
         click.option(
             "--zipkin",
             type=ZIPKIN_URL,
             default="http://127.0.0.1:9411/api/v2/spans",
             help="Where to send spans; off: nowhere.",
+        ),
+        click.option(
+            "--traces",
+            type=NameList(EXPORTERS, checked_exporters),
+            default="zipkin",
+            help="How to send them: zipkin to --zipkin, otlp to --otlp, both, or none.",
+        ),
+        click.option(
+            "--otlp",
+            type=OTLP_URL,
+            default=TraceSettings().otlp,
+            help="Where to post them as OTLP (HTTP, JSON).",
         ),
         click.option(
             "--propagators",

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, Tracer
 
 from meshkit.server.handlers import Context, Handler, HandlerInterceptor
 from meshkit.server.unary import Behavior, guarded
-from meshkit.tracing.attributes import record_status, rpc_attributes
+from meshkit.tracing.attributes import conventions_of, record_status
 from meshkit.tracing.propagation import propagation_of
 
 __all__ = ["TracingServerInterceptor"]
@@ -44,7 +44,7 @@ class TracingServerInterceptor(HandlerInterceptor):
         return grpc.unary_unary_rpc_method_handler(self._traced(guarded(handler, method), method))
 
     def _traced(self, behavior: Behavior, method: str) -> Behavior:
-        name, attributes = method.lstrip("/"), rpc_attributes(method)
+        name, attributes = method.lstrip("/"), conventions_of(self._tracer).call(method)
 
         async def traced(request: Any, context: Context) -> Any:
             caller = self._extracted(context.invocation_metadata())

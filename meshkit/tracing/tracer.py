@@ -33,6 +33,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import Attributes
 
+from meshkit.tracing.attributes import OLD, Conventions
 from meshkit.tracing.propagation import DEFAULT_PROPAGATION, Propagation
 
 __all__ = ["LightSpan", "LightTracer", "LightTracerProvider"]
@@ -73,6 +74,7 @@ class LightSpan(ReadableSpan, Span):
             instrumentation_scope=tracer.scope,
         )
         self._processors = tracer.provider.processors
+        self.conventions = tracer.conventions
 
     def get_span_context(self) -> SpanContext:
         """The ids; this and the methods below are those of opentelemetry.trace.Span."""
@@ -152,6 +154,7 @@ class LightTracer(trace.Tracer):
         self.provider = provider
         self.scope = scope
         self.propagation = provider.propagation
+        self.conventions = provider.conventions
 
     def start_span(  # noqa: PLR0917 - the interface's
         self,
@@ -218,6 +221,7 @@ class LightTracerProvider(TracerProvider):
         resource: what the spans tell of the program.
         parent_based: False: the sampler decides on each span, whatever the caller has decided. Default True.
         propagation: the headers that carry the spans' contexts. Default: B3's.
+        conventions: the names of the spans' attributes. Default: the old ones.
     """
 
     def __init__(
@@ -227,10 +231,12 @@ class LightTracerProvider(TracerProvider):
         *,
         parent_based: bool = True,
         propagation: Propagation = DEFAULT_PROPAGATION,
+        conventions: Conventions = OLD,
     ) -> None:
         super().__init__(sampler, resource, shutdown_on_exit=False)
         self.parent_based = parent_based
         self.propagation = propagation
+        self.conventions = conventions
         self.processors: tuple[SpanProcessor, ...] = ()
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:

@@ -70,34 +70,43 @@ class SpanEncoder:
         return b"".join(map(encode, spans))
 
     @staticmethod
-    def for_endpoint(local_endpoint: NodeEndpoint) -> Callable[[ReadableSpan], bytes]:
-        """What encodes a span of that endpoint as one element of a `ListOfSpans`: joined, elements are a list."""
+    def for_endpoint(
+        local_endpoint: NodeEndpoint, root_tags: Mapping[str, object] | None = None
+    ) -> Callable[[ReadableSpan], bytes]:
+        """What encodes a span of that endpoint as one element of a `ListOfSpans`: joined, elements are a list.
+
+        Args:
+            local_endpoint: the program's own.
+            root_tags: of spans without a parent: what there is to tell of the program, once a trace.
+        """
         address = local_endpoint.ipv4 or local_endpoint.ipv6
         local = _LOCAL + _sized(
             _endpoint(local_endpoint.service_name, str(address) if address else "", local_endpoint.port or 0)
         )
-        return lambda span: b"\x0a" + _sized(_span(span, local))
+        of_root = b"".join(_tag(name, str(value)) for name, value in (root_tags or {}).items())
+        return lambda span: b"\x0a" + _sized(_span(span, local, of_root))
 
 
 class _ZipkinExporter(ZipkinExporter, PreparingExporter):
     """Tells a collector that is away or overloaded from one that refuses for good (raises SpansRefusedError)."""
 
-    def __init__(self, url: str, service: str) -> None:
+    def __init__(self, url: str, service: str, timeout: float, root_tags: Mapping[str, object]) -> None:
         # Its session and its timeout are not used; without one it would read a variable, and fail on what is no number.
         super().__init__(endpoint=url, timeout=1)
         self.encoder = SpanEncoder()  # type: ignore[assignment]
         self.local_node.service_name = service
-        self._collector = Collector(url, SpanEncoder.content_type())
+        self._root_tags = root_tags
+        self._collector = Collector(url, SpanEncoder.content_type(), timeout=timeout)
 
     @cached_property
     def _encode(self) -> Callable[[ReadableSpan], bytes]:
-        return SpanEncoder.for_endpoint(self.local_node)
+        return SpanEncoder.for_endpoint(self.local_node, self._root_tags)
 
     def prepare(self, span: ReadableSpan) -> bytes:
         return self._encode(span)
 
     def send(self, prepared: Sequence[bytes]) -> SpanExportResult:
-        status, said = self._collector.post(b"".join(prepared))
+        status, said, _ = self._collector.post(b"".join(prepared))
         # A redirect is no success: from its root, Zipkin leads to its web page, where spans end nowhere.
         if status < 300:
             return SpanExportResult.SUCCESS
@@ -114,9 +123,24 @@ class _ZipkinExporter(ZipkinExporter, PreparingExporter):
         return self.send([self.prepare(span) for span in spans])
 
 
-def zipkin_exporter(service: str, url: str, *, address: str | None = None) -> SpanExporter:
-    """The package's exporter with the encoder of meshkit; see `tracer_provider` for the parameters."""
-    exporter = _ZipkinExporter(url, service)
+def zipkin_exporter(
+    service: str,
+    url: str,
+    *,
+    address: str | None = None,
+    timeout: float = 8.0,
+    root_tags: Mapping[str, object] | None = None,
+) -> SpanExporter:
+    """The package's exporter with the encoder of meshkit; see `tracer_provider` for the parameters.
+
+    Args:
+        service: the local endpoint's name.
+        url: the collector's.
+        address: the local endpoint's, `host:port` or an IP address alone.
+        timeout: seconds that a post may take. Default 8.
+        root_tags: of spans without a parent. Default: none.
+    """
+    exporter = _ZipkinExporter(url, service, timeout, root_tags or {})
     node = exporter.local_node
     if address is not None:
         host, port = parse_address(address) if _has_port(address) else (address, None)
@@ -133,7 +157,7 @@ def _has_port(address: str) -> bool:
     return address.startswith("[") or address.count(":") == 1
 
 
-def _span(span: ReadableSpan, local: bytes) -> bytes:
+def _span(span: ReadableSpan, local: bytes, of_root: bytes) -> bytes:
     context = span.context
     # Zipkin refuses all spans of a request for one that it cannot store.
     if context is None or not context.is_valid:
@@ -152,7 +176,9 @@ def _span(span: ReadableSpan, local: bytes) -> bytes:
         _DURATION + _varint(min(max(1, (end - start + 500) // 1000), MAX_MICROSECONDS)),
         local,
     ]
-    if span.parent is not None:
+    if span.parent is None:
+        parts.append(of_root)
+    else:
         parts.append(_PARENT_ID + span.parent.span_id.to_bytes(8, "big"))
     if span.kind is SpanKind.CLIENT and names.SERVER_ADDRESS in tags:
         port = tags.get(names.SERVER_PORT)

@@ -198,6 +198,8 @@ def tree(spans: list[dict[str, Any]], names: dict[str, str]) -> dict[str, Any]:
         if "error" in tags:
             # The status; what follows is a text for people.
             tags["error"] = tags["error"].partition(":")[0]
+        if "service.instance.id" in tags:
+            tags |= {"service.instance.id": "<random>", "service.version": "<its version>"}
         facts = {
             "name": span["name"],
             "kind": span.get("kind"),

@@ -146,7 +146,7 @@ async def test_sampled_0_leaves_no_span_and_malformed_headers_never_fail_a_call(
         assert await zipkin.trace(dropped) == []
 
 
-async def test_a_failed_call_is_a_failed_span_on_both_sides(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_a_request_that_is_refused_is_no_failure_of_the_server(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
         Unary(server.address) as client,
@@ -158,4 +158,4 @@ async def test_a_failed_call_is_a_failed_span_on_both_sides(run_dir: Path, etcd:
         assert status is grpc.StatusCode.INVALID_ARGUMENT
         (span,) = await zipkin.wait_trace(trace_id, 1)
         assert span["tags"]["rpc.grpc.status_code"] == "3"
-        assert span["tags"]["error"] == "INVALID_ARGUMENT: expected book_id of at least 0, got -1"
+        assert "error" not in span["tags"]

@@ -61,8 +61,8 @@ NAMES = {
     "meshkit.middleware": "DelayingLimiter ErroringLimiter HystrixBreaker HystrixPolicy StateListener TokenBucket",
     "meshkit.tls": "ClientTls Pem PemFiles PemWatch ServerTls",
     "meshkit.tracing": """
-        B3Propagator PROPAGATORS PreparingExporter Propagation ResendingSpanProcessor SAMPLERS SpanCounts SpanEncoder
-        TraceSettings b3_sampler open_tracer root_span trace_id_of tracer_provider zipkin_exporter
+        B3Propagator OtlpExporter PROPAGATORS PreparingExporter Propagation ResendingSpanProcessor SAMPLERS SpanCounts
+        SpanEncoder TraceSettings b3_sampler open_tracer root_span trace_id_of tracer_provider zipkin_exporter
     """,
 }
 

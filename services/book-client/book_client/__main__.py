@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
+from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,10 @@ async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutpu
         with stop_signal(output) as stop:
             async with (
                 open_tracer(
-                    "book-client", address=_own_ip(settings.etcd.endpoints[0]), settings=settings.tracing.settings()
+                    "book-client",
+                    address=_own_ip(settings.etcd.endpoints[0]),
+                    settings=settings.tracing.settings(),
+                    version=version("bookmesh"),
                 ) as tracer,
                 settings.etcd.client() as etcd,
                 Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 import grpc
 import structlog
@@ -91,7 +92,9 @@ class Caller:
                 failure = error
                 raise _FailedCallError(error) from error
         duration = time.perf_counter() - start
-        facts = {"trace_id": trace_id_of(span) or "none", "duration_ms": round(duration * 1000, 3)}
+        facts: dict[str, Any] = {"trace_id": trace_id_of(span) or "none", "duration_ms": round(duration * 1000, 3)}
+        if root := span.get_span_context().span_id:
+            facts["span_id"] = f"{root:016x}"
         if failure is None:
             books = ", ".join(f"{book.book_id} {book.book_name}" for book in answer.books)
             book = f"{answer.book.book_id} {answer.book.book_name}"

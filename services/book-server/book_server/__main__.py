@@ -9,6 +9,7 @@ if __name__ == "__main__":
     end_at_signals()
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,12 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
     books = BookService(settings.max_list_latency, settings.max_info_latency)
     with stop_signal() as stop:
         async with (
-            open_tracer("book-server", address=settings.advertise, settings=settings.tracing.settings()) as tracer,
+            open_tracer(
+                "book-server",
+                address=settings.advertise,
+                settings=settings.tracing.settings(),
+                version=version("bookmesh"),
+            ) as tracer,
             settings.etcd.client() as etcd,
             serve(
                 lambda server: add_BookServiceServicer_to_server(books, server),

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from opentelemetry.sdk.trace import SpanProcessor
 
+from meshkit import root_span, trace_id_of
 from meshkit.program.logs import LOG_FORMATS, LOG_LEVELS, LogFormat, LogLevel, configure_logging
+from meshkit.tracing import tracer_provider
 from tests.support.log_state import logging_as_before
 
 __all__ = ["logging_as_before"]
@@ -90,3 +93,25 @@ def test_a_library_whose_lines_hold_whole_urls_is_not_heard(capsys: pytest.Captu
     logging.getLogger("urllib3.connectionpool").debug('"POST /api/v2/spans?api_key=K3Y HTTP/1.1" 202 0')
     logging.getLogger("urllib3.connectionpool").warning("Retrying: /api/v2/spans?api_key=K3Y")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+def test_a_line_that_is_written_inside_a_call_tells_its_trace_and_span(
+    form: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(form)
+    ours, theirs = structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")
+    provider = tracer_provider("test")
+    provider.add_span_processor(SpanProcessor())
+    with root_span(provider.get_tracer("test"), "call") as span:
+        ours.info("inside")
+        theirs.warning("inside")
+        ours.info("its own", trace_id="other")
+    ours.info("outside")
+    inside, inside_too, own, outside = capsys.readouterr().out.splitlines()
+    trace_id, span_id = trace_id_of(span), f"{span.get_span_context().span_id:016x}"
+    for line in (inside, inside_too):
+        assert trace_id in line
+        assert span_id in line
+    assert trace_id not in own
+    assert "trace_id" not in outside

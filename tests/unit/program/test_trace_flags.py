@@ -36,6 +36,8 @@ FLAGS = pytest.mark.parametrize(
         ("propagators", "--propagators", "OTEL_PROPAGATORS", ("b3", "tracecontext", "none")),
         ("sampler", "--sampler", "OTEL_TRACES_SAMPLER", ("always_on", "always_off", "traceidratio")),
         ("ratio", "--sampler-arg", "OTEL_TRACES_SAMPLER_ARG", ("0.1", "0.2", "0.3")),
+        ("exporters", "--traces", "OTEL_TRACES_EXPORTER", ("otlp", "zipkin,otlp", "none")),
+        ("otlp", "--otlp", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ("http://a", "http://b", "http://c")),
         ("zipkin", "--zipkin", "OTEL_EXPORTER_ZIPKIN_ENDPOINT", ("http://a", "http://b", "http://c")),
     ],
 )
@@ -63,7 +65,14 @@ def test_zipkin_off_wins_over_a_variable(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("--propagators", "xray"), ("--propagators", "b3,none"), ("--propagators", ""), ("--sampler-arg", "2")],
+    [
+        ("--propagators", "xray"),
+        ("--propagators", "b3,none"),
+        ("--propagators", ""),
+        ("--sampler-arg", "2"),
+        ("--traces", "console"),
+        ("--otlp", "off"),
+    ],
 )
 def test_a_flag_of_no_use_is_refused(flag: str, value: str) -> None:
     with pytest.raises(click.BadParameter, match=r"expected|not in the range"):

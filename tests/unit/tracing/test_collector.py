@@ -68,7 +68,7 @@ def test_what_is_sent_is_a_post_with_the_login_and_the_query(peers: Peers) -> No
 
     peers.behave(accept)
     with closing(collector()) as client:
-        assert client.post(b"spans") == (202, "Accepted")
+        assert client.post(b"spans") == (202, "Accepted", b"")
     lines = seen[0].decode().split("\r\n")
     assert lines[0] == "POST /api/v2/spans?api_key=K3Y HTTP/1.1"
     assert {"Host: 127.0.0.1:9411", "Content-Length: 5", "Authorization: Basic dXNlcjpTM2NyZXQ="} <= set(lines)
@@ -84,6 +84,42 @@ def test_a_connection_is_kept_and_made_anew_where_it_was_closed_meanwhile(peers:
     with closing(collector()) as client:
         assert [client.post(b"spans")[0] for _ in range(4)] == [202] * 4
     assert len(peers.made) == 2
+
+
+def test_a_short_body_is_read_and_the_connection_kept(peers: Peers) -> None:
+    def say(peer: socket.socket) -> None:
+        for _ in range(2):
+            request(peer)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{")
+            time.sleep(0.01)
+            peer.sendall(b"}")
+
+    peers.behave(say)
+    with closing(collector()) as client:
+        assert [client.post(b"spans") for _ in range(2)] == [(200, "OK", b"{}")] * 2
+    assert len(peers.made) == 1
+
+
+def test_a_long_body_is_not_read(peers: Peers) -> None:
+    def say(peer: socket.socket) -> None:
+        request(peer)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+
+    peers.behave(say)
+    assert collector().post(b"spans") == (200, "OK", b"")
+
+
+def test_headers_of_ones_own_are_sent(peers: Peers) -> None:
+    seen: list[bytes] = []
+
+    def accept(peer: socket.socket) -> None:
+        seen.append(request(peer))
+        peer.sendall(ACCEPTED)
+
+    peers.behave(accept)
+    with closing(Collector(URL, "application/json", headers={"api-key": "K3Y"})) as client:
+        client.post(b"spans")
+    assert b"\r\napi-key: K3Y\r\n" in seen[0]
 
 
 def endless(peer: socket.socket) -> None:
@@ -171,7 +207,7 @@ def test_the_status_is_told(peers: Peers, head: bytes, status: tuple[int, str]) 
 
     peers.behave(behaviour)
     with closing(collector()) as client:
-        assert client.post(b"spans") == status
+        assert client.post(b"spans")[:2] == status
 
 
 def test_of_a_url_scheme_host_port_and_path_are_shown() -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from meshkit.backoff import Backoff
 from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
+from meshkit.tracing.collector import Answer
 from meshkit.tracing.collector import Collector as HttpCollector
 
 NO_WAIT = Backoff(base=0.0, cap=0.0)
@@ -149,7 +150,7 @@ def test_the_warning_says_what_zipkin_answered_so_that_a_wrong_url_is_seen(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = "http://127.0.0.1:9411/api/v2/span"
-    monkeypatch.setattr(HttpCollector, "post", lambda *_: (status, "No"))
+    monkeypatch.setattr(HttpCollector, "post", lambda *_: Answer(status, "No"))
     exporter = zipkin_exporter("test", f"{url}?api_key=K3Y")
     with capture_logs() as logs:
         processor = ResendingSpanProcessor(exporter, backoff=NO_WAIT, give_up=0.0)

@@ -1,7 +1,12 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
 
-from meshkit.tracing import zipkin_exporter
+from meshkit.tracing import TraceSettings, tracer_provider, zipkin_exporter
+from meshkit.tracing.tracer import LightTracerProvider
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,35 @@ def test_the_local_endpoint_has_the_ip_address_if_there_is_one(
     assert isinstance(exporter, ZipkinExporter)
     node = exporter.local_node
     assert (node.ipv4 and str(node.ipv4), node.ipv6 and str(node.ipv6), node.port) == endpoint
+
+
+WITHOUT_ZIPKIN = """
+import sys
+sys.modules["opentelemetry.exporter.zipkin"] = None  # as where the package is not installed
+from book_client.__main__ import command
+from book_server.__main__ import command
+from meshkit.tracing import TraceSettings, tracer_provider
+settings = TraceSettings(exporters=("zipkin", "otlp"), zipkin="http://127.0.0.1:1/", otlp="http://127.0.0.1:1/")
+print(len(tracer_provider("test", settings=settings).processors))
+"""
+
+
+def test_the_programs_run_without_the_zipkin_exporters_package() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ZIPKIN], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert "spans are not sent to Zipkin" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_spans_can_go_both_ways_at_once() -> None:
+    settings = TraceSettings(exporters=("zipkin", "otlp"), zipkin="http://127.0.0.1:1/", otlp="http://127.0.0.1:1/")
+    provider = tracer_provider("test", settings=settings)
+    assert isinstance(provider, LightTracerProvider)
+    assert len(provider.processors) == 2
+    provider.shutdown()
+
+
+def test_certificates_that_are_not_there_are_named() -> None:
+    settings = TraceSettings(exporters=("otlp",), otlp="https://127.0.0.1:1/", otlp_ca=Path("/nowhere/ca.crt"))
+    with pytest.raises(OSError, match=r"expected certificates of a collector in /nowhere/ca\.crt"):
+        tracer_provider("test", settings=settings)

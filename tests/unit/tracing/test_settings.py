@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,17 @@ import structlog.testing
 from meshkit.tracing import TraceSettings, tracer_provider
 from meshkit.tracing.propagation import DEFAULT_PROPAGATION
 
-READ = [
+OTLP: list[tuple[str, str, dict[str, Any]]] = [
+    ("PROTOCOL", "http/json", {"otlp_protocol": "http/json"}),
+    ("HEADERS", "api-key=a%20b%3D, tenant = t", {"otlp_headers": {"api-key": "a b=", "tenant": "t"}}),
+    ("TIMEOUT", "1500", {"otlp_timeout": 1.5}),
+    ("COMPRESSION", "gzip", {"otlp_gzip": True}),
+    ("COMPRESSION", "none", {"otlp_gzip": False}),
+    ("CERTIFICATE", "/tls/ca.crt", {"otlp_ca": Path("/tls/ca.crt")}),
+    ("CLIENT_CERTIFICATE", "/tls/tls.crt", {"otlp_cert": Path("/tls/tls.crt")}),
+    ("CLIENT_KEY", "/tls/tls.key", {"otlp_key": Path("/tls/tls.key")}),
+]
+READ: list[tuple[str, str, dict[str, Any]]] = [
     ("OTEL_SDK_DISABLED", "True", {"disabled": True}),
     ("OTEL_SDK_DISABLED", "false", {"disabled": False}),
     ("OTEL_PROPAGATORS", "tracecontext, baggage", {"propagators": ("tracecontext", "baggage")}),
@@ -19,6 +30,14 @@ READ = [
     ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio", {"sampler": "parentbased_traceidratio"}),
     ("OTEL_TRACES_SAMPLER_ARG", "0.25", {"ratio": 0.25}),
     ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://zipkin:9411/api/v2/spans", {"zipkin": "http://zipkin:9411/api/v2/spans"}),
+    ("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "2500", {"zipkin_timeout": 2.5}),
+    ("OTEL_TRACES_EXPORTER", "otlp", {"exporters": ("otlp",)}),
+    ("OTEL_TRACES_EXPORTER", "console, zipkin,otlp", {"exporters": ("zipkin", "otlp")}),
+    ("OTEL_TRACES_EXPORTER", "none", {"exporters": ("none",)}),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318/base/", {"otlp": "https://collector:4318/base/v1/traces"}),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/as/is", {"otlp": "http://collector:4318/as/is"}),
+    *((f"OTEL_EXPORTER_OTLP_{each}", text, changes) for each, text, changes in OTLP),
+    *((f"OTEL_EXPORTER_OTLP_TRACES_{each}", text, changes) for each, text, changes in OTLP),
 ]
 REFUSED = [
     ("OTEL_SDK_DISABLED", "yes"),
@@ -30,6 +49,17 @@ REFUSED = [
     ("OTEL_TRACES_SAMPLER_ARG", "much"),
     ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "zipkin:9411"),
     ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://zipkin:port/"),
+    ("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "0"),
+    ("OTEL_TRACES_EXPORTER", "console"),
+    ("OTEL_TRACES_EXPORTER", "none,otlp"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "no value"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0d%0aX: y"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
 ]
 
 
@@ -69,3 +99,15 @@ def test_disabled_begins_no_trace_and_passes_on_that_of_a_caller() -> None:
     span = tracer.start_span("call", caller)
     assert not span.is_recording()
     assert dict(DEFAULT_PROPAGATION.headers_of(span))["x-b3-traceid"] == "7" * 32
+
+
+def test_a_variable_for_traces_wins_over_that_for_all_signals() -> None:
+    found = TraceSettings().with_environment(
+        {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://traces/",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://all/",
+            "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "1000",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2000",
+        }
+    )
+    assert (found.otlp, found.otlp_timeout) == ("http://traces/", 1.0)

@@ -242,6 +242,16 @@ volumeMounts: {{- . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* What a program's spans tell of its pod: the variables before the last are what that is made of. */}}
+{{- define "bookmesh.resourceEnv" -}}
+{{- $attributes := "k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE),k8s.node.name=$(NODE_NAME),service.instance.id=$(POD_UID)" -}}
+- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+- {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+- {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+- {name: OTEL_RESOURCE_ATTRIBUTES, value: {{ $attributes | quote }}}
+{{- end -}}
+
 {{/* How a program traces. Takes (list . "BOOK_SERVER"|"BOOK_CLIENT"). */}}
 {{- define "bookmesh.tracingEnv" -}}
 {{- $program := index . 1 -}}
@@ -250,7 +260,18 @@ volumeMounts: {{- . | nindent 2 }}
 - {name: {{ $program }}_PROPAGATORS, value: {{ join "," .propagators | quote }}}
 - {name: {{ $program }}_SAMPLER, value: {{ .sampler | quote }}}
 - {name: {{ $program }}_SAMPLER_ARG, value: {{ .samplerArg | toJson | quote }}}
+- {name: {{ $program }}_TRACES, value: {{ join "," .exporters | quote }}}
+{{- if regexMatch "^https?://[^/?#]*@" .otlp.url -}}
+{{- fail "tracing.otlp.url has a user or a password, which everybody who may read pods would see: put them, as a header, under the key headers into a Secret, and its name into tracing.otlp.headersSecret" -}}
 {{- end }}
+- {name: {{ $program }}_OTLP, value: {{ quote .otlp.url }}}
+- {name: OTEL_EXPORTER_OTLP_COMPRESSION, value: {{ .otlp.compression | quote }}}
+{{- with .otlp.headersSecret }}
+- {name: OTEL_EXPORTER_OTLP_HEADERS, valueFrom: {secretKeyRef: {name: {{ quote . }}, key: headers}}}
+{{- end }}
+- {name: OTEL_SEMCONV_STABILITY_OPT_IN, value: {{ .semconv | quote }}}
+{{- end }}
+{{ include "bookmesh.resourceEnv" (index . 0) }}
 {{- end -}}
 
 {{/* Where a program sends its spans. Takes (list . "BOOK_SERVER"|"BOOK_CLIENT"). */}}
