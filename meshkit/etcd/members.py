@@ -31,6 +31,8 @@ REQUESTS_FAULT = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
 }
+# What a learner answers to all but reads without the quorum (FAILED_PRECONDITION from etcd 3.6 on).
+LEARNER = "not supported for learner"
 # Seconds that a connection is kept although requests fail on it: new connections do not help an etcd that is slow.
 RENEW_AFTER = 5.0
 
@@ -104,7 +106,7 @@ class Members:
             with connection.shared:
                 yield connection
         except grpc.aio.AioRpcError as error:
-            if error.code() not in REQUESTS_FAULT:
+            if error.code() not in REQUESTS_FAULT or LEARNER in (error.details() or ""):
                 # etcd tells gRPC from plain HTTP once per connection. A connection that is opened while etcd starts can
                 # end up at its HTTP server, which would answer 404 to all requests on it, for ever.
                 self._move_on(at, connection, at_once=error.code() is grpc.StatusCode.UNIMPLEMENTED)

@@ -52,7 +52,7 @@ def trace_options() -> tuple[Callable[[Any], Any], ...]:
             "--zipkin",
             type=ZIPKIN_URL,
             default="http://127.0.0.1:9411/api/v2/spans",
-            help="Where to send spans; off: nowhere.",
+            help="Where to send spans; off: nowhere. For https, SSL_CERT_FILE may name authorities of your own.",
         ),
         click.option(
             "--traces",

@@ -1,3 +1,4 @@
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -5,11 +6,15 @@ from pathlib import Path
 
 import click
 import pytest
+import trustme
 from book_client.__main__ import command as book_client
 from book_server.__main__ import command as book_server
+from structlog.testing import capture_logs
 
+from meshkit import PemFiles
 from meshkit.errors import EtcdError
-from meshkit.program.cli import run
+from meshkit.etcd import EtcdLogin
+from meshkit.program.cli import EtcdAccess, run
 from meshkit.program.flags import ADDRESS, ADDRESSES, CERTIFICATE_NAMES, DURATION, PREFIX, ZIPKIN_URL, FiniteRange
 
 SCRIPTS = Path(sys.executable).parent
@@ -200,3 +205,19 @@ def test_a_program_ends_with_its_own_exit_code(
     with pytest.raises(SystemExit) as exit_:
         run(click.command("program")(program), "PROGRAM")
     assert exit_.value.code == code
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_password_that_goes_to_etcd_in_plaintext_is_warned_of(encrypted: bool, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    async def client() -> None:
+        tls = PemFiles(tmp_path / "ca.pem") if encrypted else None
+        await EtcdAccess(("127.0.0.1:2379",), tls, EtcdLogin("book", tmp_path / "password")).client().close()
+
+    with capture_logs() as logs:
+        asyncio.run(client())
+    warned = [entry for entry in logs if entry["event"] == "password is sent to etcd in plaintext"]
+    assert [entry["user"] for entry in warned] == ([] if encrypted else ["book"])
+    assert "secret" not in str(logs)
