@@ -46,7 +46,7 @@ class _ClientSpans:
 
 
 def _record_cancellation(span: Span) -> None:
-    # Cut off by the attempt's own time limit, or because nobody waits for the answer any more.
+    # Cut off by the attempt's own time limit, or because its caller no longer waits.
     late = deadline.passed()
     record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
 
@@ -142,7 +142,7 @@ class _TracedCall(CheckedCall):
             span.end()
 
     def _done(self, _: object) -> None:
-        # Of a call whose answer nobody awaits only its status is asked for, if anything.
+        # A caller that does not await the answer asks for the status, if for anything.
         if not self._awaited and self._span is not None:
             span, self._span = self._span, None
             self._ending = asyncio.ensure_future(self._end(span))
@@ -168,7 +168,7 @@ class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
     ) -> Any:
-        """See grpc.aio.UnaryUnaryClientInterceptor."""
+        """Make a span around one attempt (grpc.aio.UnaryUnaryClientInterceptor)."""
         method = client_call_details.method
         span = self._spans.start(method.decode() if isinstance(method, bytes) else method)
         try:

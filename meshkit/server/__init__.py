@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshkit.server.callers import CallerInterceptor
+from meshkit.server.departure import leaving
 from meshkit.server.handlers import HandlerInterceptor
 from meshkit.server.health import HealthServicer
 from meshkit.server.interceptor import MiddlewareInterceptor
@@ -15,5 +16,6 @@ __all__ = [
     "HealthServicer",
     "MiddlewareInterceptor",
     "TracingServerInterceptor",
+    "leaving",
     "serve",
 ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 from typing import Any
 
 import grpc
+import structlog
 
-__all__ = ["Context", "Handler", "HandlerInterceptor", "kind_of"]
+__all__ = ["Context", "Handler", "HandlerInterceptor", "is_async", "kind_of", "over_bytes"]
+
+log = structlog.stdlib.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # grpc.RpcMethodHandler, whose fields its type stubs leave out.
@@ -61,3 +65,17 @@ def kind_of(handler: Handler) -> str:
     request = "stream" if handler.request_streaming else "unary"
     answer = "stream" if handler.response_streaming else "unary"
     return f"{request}_{answer}"
+
+
+def is_async(handler: Handler, method: str) -> bool:
+    """Whether a handler is async; where not it is logged. gRPC runs it in a thread, where nothing can be around it."""
+    behavior = getattr(handler, kind_of(handler))
+    if inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior):
+        return True
+    log.warning("handler is not async", method=method)
+    return False
+
+
+def over_bytes(handler: Handler, behavior: Any) -> Handler:
+    """A handler of the same kind with another function, which takes and gives bytes."""
+    return handler._replace(request_deserializer=None, response_serializer=None, **{kind_of(handler): behavior})

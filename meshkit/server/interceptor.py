@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import grpc
-
 from meshkit.endpoint import Middleware
-from meshkit.server.handlers import Handler, HandlerInterceptor
-from meshkit.server.unary import guarded
+from meshkit.server.handlers import Handler, HandlerInterceptor, is_async, over_bytes
+from meshkit.server.streams import guarded_handler
 
 __all__ = ["MiddlewareInterceptor"]
 
 
 class MiddlewareInterceptor(HandlerInterceptor):
-    """Runs unary calls through an endpoint middleware, under the deadline that the caller has set.
+    """Runs calls through an endpoint middleware, under the deadline that the caller has set.
 
     Every failure gets a gRPC status, as `meshkit.server.unary.guarded` says.
 
@@ -29,7 +27,7 @@ class MiddlewareInterceptor(HandlerInterceptor):
         self._middleware = middleware
 
     def wrap(self, handler: Handler, method: str) -> Handler:
-        """Put the middleware around a unary handler; leave streams as they are."""
-        if handler.unary_unary is None:
+        """Put the middleware around a handler of any kind."""
+        if not is_async(handler, method):
             return handler
-        return grpc.unary_unary_rpc_method_handler(guarded(handler, method, self._middleware))
+        return over_bytes(handler, guarded_handler(handler, method, self._middleware))

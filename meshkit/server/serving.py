@@ -1,7 +1,8 @@
 """A gRPC server's life in the mesh: ready means discoverable, and leaving loses no call.
 
 start    listener accepts → key in etcd → health SERVING
-leave    health NOT_SERVING → lease revoked → clients learn of it (drain) → calls in flight end (grace) → stopped
+leave    health NOT_SERVING → lease revoked → clients learn of it (drain) → streams are told to end → calls in flight
+         end (grace) → stopped
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from meshkit.options import MAX_MESSAGE_BYTES, server_options
 from meshkit.server import health
 from meshkit.server.added import AddedServices
 from meshkit.server.callers import CallerInterceptor
+from meshkit.server.departure import told_to_leave
 from meshkit.server.handlers import HandlerInterceptor
 from meshkit.server.port import bind
 from meshkit.tls.credentials import ServerTls
@@ -66,6 +68,7 @@ async def serve(
     added = AddedServices(add_services)
     _check_names(added, services, interceptors)
     servicer = health.HealthServicer()
+    leaves = asyncio.Event()
     names = ("", *services)
     servicer.set(health.NOT_SERVING, *names)
     if tls is not None and tls.client_names:
@@ -82,7 +85,8 @@ async def serve(
             await bind(health_server, health_listen)
             await health_server.start()
         port = await bind(server, listen, tls)
-        await server.start()
+        with told_to_leave(leaves):
+            await server.start()
         log.info("listening", listen=listen, port=port, tls=tls is not None)
         try:
             if registrar is not None:
@@ -95,6 +99,7 @@ async def serve(
             if registrar is not None and await registrar.deregister():
                 await asyncio.sleep(drain)
             servicer.end_watches()
+            leaves.set()
             await server.stop(grace)
             log.info("stopped")
     finally:

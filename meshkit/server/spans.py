@@ -1,9 +1,9 @@
-"""A SERVER span around every unary call that a server handles."""
+"""A SERVER span around every call that a server handles."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc
@@ -11,8 +11,10 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
-from meshkit.server.handlers import Context, Handler, HandlerInterceptor
-from meshkit.server.unary import Behavior, guarded
+from meshkit.server.handlers import Context, Handler, HandlerInterceptor, is_async, over_bytes
+from meshkit.server.streams import guarded_handler
+from meshkit.server.unary import Behavior
+from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import conventions_of, record_status
 from meshkit.tracing.propagation import propagation_of
 
@@ -22,7 +24,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class TracingServerInterceptor(HandlerInterceptor):
-    """Continues the caller's trace, or starts one, with a SERVER span for each unary call.
+    """Continues the caller's trace, or starts one, with a SERVER span for each call; a stream's counts its messages.
 
     Put it first among the interceptors, so that refusals by the others are seen. Within it the caller's deadline is in
     force, and every failure gets a gRPC status, as `meshkit.server.unary.guarded` says.
@@ -38,10 +40,13 @@ class TracingServerInterceptor(HandlerInterceptor):
         self._extracted = propagation_of(tracer).extracted
 
     def wrap(self, handler: Handler, method: str) -> Handler:
-        """Put a span around a unary handler; leave streams as they are."""
-        if handler.unary_unary is None:
+        """Put a span around a handler of any kind."""
+        if not is_async(handler, method):
             return handler
-        return grpc.unary_unary_rpc_method_handler(self._traced(guarded(handler, method), method))
+        behavior = guarded_handler(handler, method)
+        if handler.request_streaming or handler.response_streaming:
+            behavior = _counting(behavior, handler)
+        return over_bytes(handler, self._traced(behavior, method))
 
     def _traced(self, behavior: Behavior, method: str) -> Behavior:
         name, attributes = method.lstrip("/"), conventions_of(self._tracer).call(method)
@@ -71,6 +76,49 @@ class TracingServerInterceptor(HandlerInterceptor):
                 span.end()
 
         return traced
+
+
+def _counting(behavior: Behavior, handler: Handler) -> Behavior:
+    """Tag the current span with the number of a stream's messages."""
+
+    async def counting(request: Any, context: Context) -> Any:
+        counts: Any = _Counts(context)
+        try:
+            answer = await behavior(counts.counted(request) if handler.request_streaming else request, counts)
+            counts.sent += not handler.response_streaming
+            return answer
+        finally:
+            span = trace.get_current_span()
+            span.set_attribute(names.MESSAGES_SENT, counts.sent)
+            span.set_attribute(names.MESSAGES_RECEIVED, counts.received + (not handler.request_streaming))
+
+    return counting
+
+
+class _Counts:
+    """A call's context that counts messages."""
+
+    def __init__(self, context: Context) -> None:
+        self.sent = 0
+        self.received = 0
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def counted(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            self.received += 1
+            yield request
+
+    async def read(self) -> Any:
+        message: Any = await self._context.read()
+        self.received += message is not grpc.aio.EOF
+        return message
+
+    async def write(self, answer: Any) -> None:
+        await self._context.write(answer)
+        self.sent += 1
 
 
 def _status(context: Context) -> grpc.StatusCode:

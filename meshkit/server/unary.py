@@ -15,13 +15,13 @@ from meshkit.endpoint import Middleware
 from meshkit.errors import MeshError, shortened, status_of
 from meshkit.server.handlers import Context, Handler
 
-__all__ = ["Behavior", "guarded"]
+__all__ = ["Behavior", "BriefContext", "fail", "guarded", "guarded_behaviors", "is_failure"]
 
 log = structlog.stdlib.get_logger(__name__)
 
 Behavior = Callable[[Any, Context], Awaitable[Any]]
 
-_guarded_behaviors: WeakSet[Behavior] = WeakSet()
+guarded_behaviors: WeakSet[Behavior] = WeakSet()
 
 
 def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | None = None) -> Behavior:
@@ -45,11 +45,11 @@ def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | No
         The function for a handler without (de)serializers; that of the handler itself where there is nothing to add.
     """
     behavior, decode, encode = handler.unary_unary, handler.request_deserializer, handler.response_serializer
-    if middleware is None and behavior in _guarded_behaviors:
+    if middleware is None and behavior in guarded_behaviors:
         return behavior  # type: ignore[no-any-return]
 
     async def call(message: bytes, grpc_context: Context) -> bytes:
-        context: Any = _BriefContext(grpc_context)
+        context: Any = BriefContext(grpc_context)
         deadline.inherit(grpc_context.time_remaining())
         caller.inherit(grpc_context.peer)
         try:
@@ -63,8 +63,8 @@ def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | No
         try:
             answer = await (middleware(endpoint) if middleware else endpoint)(request)
         except BaseException as error:  # noqa: BLE001 - a handler is the user's: whatever it raises
-            await _fail(error, context, method)
-        if _is_failure(grpc_context.code()):
+            await fail(error, context, method)
+        if is_failure(grpc_context.code()):
             return b""  # gRPC sends no answer with a status that is not OK: handlers then return what they like.
         try:
             encoded = _bytes(encode(answer) if encode else answer)
@@ -73,11 +73,11 @@ def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | No
             await context.abort(grpc.StatusCode.INTERNAL, f"the answer cannot be encoded: {type(error).__name__}")
         return encoded
 
-    _guarded_behaviors.add(call)
+    guarded_behaviors.add(call)
     return call
 
 
-async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
+async def fail(error: BaseException, context: Any, method: str) -> NoReturn:
     """End the call with the status of what its handler raised; an error that is not for the caller is raised again."""
     if isinstance(error, grpc.aio.AbortError | KeyboardInterrupt | SystemExit | GeneratorExit):
         raise error
@@ -85,7 +85,7 @@ async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
     cancelled = isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling())
     if cancelled or context.done():
         raise error
-    if _is_failure(code := context.code()):
+    if is_failure(code := context.code()):
         # The handler has set it on purpose.
         await context.abort(code, context.details())
     if isinstance(error, grpc.aio.AioRpcError):
@@ -99,7 +99,7 @@ async def _fail(error: BaseException, context: Any, method: str) -> NoReturn:
     raise AssertionError("abort() always raises")
 
 
-def _is_failure(code: Any) -> bool:
+def is_failure(code: Any) -> bool:
     """Whether a context's code, an int or a grpc.StatusCode or None, is that of a failed call."""
     return bool(code) and code is not grpc.StatusCode.OK
 
@@ -110,7 +110,7 @@ def _bytes(answer: Any) -> bytes:
     return answer
 
 
-class _BriefContext:
+class BriefContext:
     """A call's context that shortens the texts of statuses."""
 
     __slots__ = ("_context",)
@@ -124,10 +124,11 @@ class _BriefContext:
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: tuple[Any, ...] = ()
     ) -> NoReturn:
+        """End the call; this and the methods below are those of grpc.aio.ServicerContext."""
         await self._context.abort(code, shortened(details), trailing_metadata)
 
-    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:  # noqa: D102
         await self.abort(status.code, status.details, status.trailing_metadata)
 
-    def set_details(self, details: str) -> None:
+    def set_details(self, details: str) -> None:  # noqa: D102
         self._context.set_details(shortened(details))

@@ -53,7 +53,7 @@ NAMES = {
         channel_factory instance_breaker instance_channel
     """,
     "meshkit.server": """
-        CallerInterceptor HandlerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor serve
+        CallerInterceptor HandlerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor leaving serve
     """,
     "meshkit.discovery": "InstanceChange Instancer Observer Registrar",
     "meshkit.program": "LOG_FORMATS LOG_LEVELS LogFormat LogLevel configure_logging run_async stop_signal",
