@@ -10,6 +10,7 @@ from meshkit.client.deadline_channel import DeadlineChannel
 from meshkit.client.ejection import EJECTION, instance_breaker
 from meshkit.client.endpointer import Endpointer, InstanceSource
 from meshkit.client.instance import Connection, Factory, InstanceEndpoint
+from meshkit.client.least import LeastRequest, PeakEwma
 from meshkit.client.mesh_channel import MeshChannel
 from meshkit.client.retry import Retry
 from meshkit.client.spans import TracedChannel, TracingClientInterceptor
@@ -25,7 +26,9 @@ __all__ = [
     "Factory",
     "InstanceEndpoint",
     "InstanceSource",
+    "LeastRequest",
     "MeshChannel",
+    "PeakEwma",
     "Random",
     "Retry",
     "RetryBudget",

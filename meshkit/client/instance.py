@@ -64,6 +64,8 @@ class InstanceEndpoint(Generic[Request, Response]):
     ) -> None:
         self.instance = instance
         self.in_flight = 0
+        # Told how each call has ended, with its seconds and its error: for a balancer that wants to know.
+        self.watch: Callable[[float, BaseException | None], None] | None = None
         self._endpoint = endpoint
         self._breaker = breaker
         candidate: object = endpoint
@@ -96,7 +98,7 @@ class InstanceEndpoint(Generic[Request, Response]):
         """Whether it is connected; asking makes it try. True for an endpoint that cannot tell."""
         return self._connection is None or self._connection.connected()
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Response:  # noqa: C901, PLR0912 - all the ways in which a call can end
         """Call the instance, ready or not.
 
         Raises:
@@ -105,6 +107,9 @@ class InstanceEndpoint(Generic[Request, Response]):
         self.in_flight += 1
         self._idle.clear()
         connection = self._connections
+        watch = self.watch
+        begun = asyncio.get_running_loop().time() if watch is not None else 0.0
+        failure: BaseException | None = None
         try:
             if self._breaker is None or not self._breaker.ready:
                 answer = await self._endpoint(request)
@@ -116,9 +121,15 @@ class InstanceEndpoint(Generic[Request, Response]):
             if task is None or task.cancelling():
                 if deadline.passed():
                     self._timed_out(connection)
+                    failure = TimeoutError()
+                else:
+                    # Its caller's wish: says nothing.
+                    watch = None
                 raise
-            raise CutOffError("cut off: the channel was closed before the answer came") from error
+            failure = CutOffError("cut off: the channel was closed before the answer came")
+            raise failure from error
         except Exception as error:
+            failure = error
             code = status_of(error)
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._timed_out(connection)
@@ -131,6 +142,8 @@ class InstanceEndpoint(Generic[Request, Response]):
             self._time_outs = 0
             return answer
         finally:
+            if watch is not None:
+                watch(asyncio.get_running_loop().time() - begun, failure)
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()

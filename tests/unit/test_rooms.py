@@ -49,8 +49,8 @@ NAMES = {
     """,
     "meshkit.client": """
         Balancer CallError Connection DeadlineChannel EJECTION EndpointSource Endpointer Factory InstanceEndpoint
-        InstanceSource MeshChannel Random Retry RetryBudget RoundRobin TracedChannel TracingClientInterceptor
-        channel_factory instance_breaker instance_channel
+        InstanceSource LeastRequest MeshChannel PeakEwma Random Retry RetryBudget RoundRobin TracedChannel
+        TracingClientInterceptor channel_factory instance_breaker instance_channel
     """,
     "meshkit.server": """
         CallerInterceptor HandlerInterceptor HealthServicer MiddlewareInterceptor TracingServerInterceptor leaving serve
