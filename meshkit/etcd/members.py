@@ -20,8 +20,8 @@ from meshkit.tls.pem import Pem, PemFiles, PemWatch
 
 __all__ = ["Connection", "Members", "UselessAnswerError", "is_status"]
 
-# Statuses about the request: any other member would answer the same. All other statuses make a member useless: it is
-# stopped, frozen, without a quorum, full, a learner, or not etcd at all.
+# Statuses about the request, where etcd says so: any other member would answer the same. All other statuses make a
+# member useless: it is stopped, frozen, without a quorum, full, a learner, or not etcd at all.
 REQUESTS_FAULT = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -31,6 +31,8 @@ REQUESTS_FAULT = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
 }
+# How the texts of etcd's own errors begin (api/v3rpc/rpctypes/error.go); a proxy on the way has others.
+ETCDS_OWN = "etcdserver: "
 # What a learner answers to all but reads without the quorum (FAILED_PRECONDITION from etcd 3.6 on).
 LEARNER = "not supported for learner"
 # Seconds that a connection is kept although requests fail on it: new connections do not help an etcd that is slow.
@@ -106,7 +108,7 @@ class Members:
             with connection.shared:
                 yield connection
         except grpc.aio.AioRpcError as error:
-            if error.code() not in REQUESTS_FAULT or LEARNER in (error.details() or ""):
+            if not _is_about_the_request(error):
                 # etcd tells gRPC from plain HTTP once per connection. A connection that is opened while etcd starts can
                 # end up at its HTTP server, which would answer 404 to all requests on it, for ever.
                 self._move_on(at, connection, at_once=error.code() is grpc.StatusCode.UNIMPLEMENTED)
@@ -147,6 +149,11 @@ class Members:
 
 class UselessAnswerError(Exception):
     """A member has answered something that etcd never would."""
+
+
+def _is_about_the_request(error: grpc.aio.AioRpcError) -> bool:
+    details = error.details() or ""
+    return error.code() in REQUESTS_FAULT and details.startswith(ETCDS_OWN) and LEARNER not in details
 
 
 def _open_channel(endpoint: str, pem: Pem | None) -> grpc.aio.Channel:

@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import os
+import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,60 @@ async def test_a_learner_gives_way_to_a_member_that_answers(run_dir: Path) -> No
                     assert set(client.summary["by_instance"]) == {server.address}
         finally:
             await learner.stop()
+
+
+class AsksTheFirst(random.Random):
+    """Chance that takes the first member first."""
+
+    def randrange(self, *_: Any) -> int:
+        return 0
+
+
+@asynccontextmanager
+async def stand_in(code: grpc.StatusCode) -> AsyncIterator[str]:
+    """What answers every request with one status: a proxy, or another program at a member's address."""
+
+    class Refusing(grpc.GenericRpcHandler):
+        def service(self, _: grpc.HandlerCallDetails) -> Any:
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    async def refuse(_: bytes, context: Any) -> bytes:
+        await context.abort(code, "not for you")
+        raise AssertionError("unreachable: abort raises")
+
+    server = grpc.aio.server(handlers=(Refusing(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+async def test_what_is_in_a_members_place_gives_way_whatever_status_it_answers_with(
+    code: grpc.StatusCode, etcd: Etcd
+) -> None:
+    key = PREFIX + "127.0.0.1:1"
+    async with stand_in(code) as address:
+
+        def client() -> EtcdClient:
+            return EtcdClient([address, etcd.address], rng=AsksTheFirst())
+
+        async with client() as etcd_client:
+            lease = await etcd_client.grant(60)
+        async with client() as etcd_client:
+            await etcd_client.put(key, "127.0.0.1:1", lease.id)
+        async with client() as etcd_client:
+            assert await etcd_client.keep_alive(lease.id) > 0
+        async with client() as etcd_client:
+            listing = await etcd_client.list(PREFIX)
+            assert [item.key for item in listing.items] == [key]
+        async with client() as etcd_client:
+            with pytest.raises(EtcdError):
+                await anext(etcd_client.watch(PREFIX, 1))
+            # A watch that failed is begun again by whoever follows, elsewhere.
+            assert (await anext(etcd_client.watch(PREFIX, 1))).events
 
 
 async def _refuses_as_learner(learner: Etcd) -> None:
