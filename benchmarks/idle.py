@@ -1,4 +1,4 @@
-"""What a server costs that nobody calls, and how soon it serves."""
+"""What an idle server costs, and how soon it serves."""
 
 from __future__ import annotations
 

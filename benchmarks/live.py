@@ -41,7 +41,7 @@ BARE = "bare call, all of it"
 
 
 class OneInstance:
-    """Tells of one instance that stays."""
+    """Reports one instance that stays."""
 
     def __init__(self, address: str) -> None:
         self._address = address

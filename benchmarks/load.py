@@ -29,7 +29,7 @@ Call = Callable[[int], Awaitable[object]]
 
 
 class Spans:
-    """What a client tells of its spans; this one makes none."""
+    """What a client reports about its spans; this one makes none."""
 
     def flush(self) -> dict[str, int]:
         """Send what waits; the counts so far."""

@@ -152,7 +152,7 @@ class _Context:
 
 
 def _server_side(headers: Any) -> Callable[[Any], Awaitable[Callable[[Any], Awaitable[Any]]]]:
-    """Turns a server interceptor into a call through it, looked up anew each time, as grpc.aio does."""
+    """Turns a server interceptor into a call through it, looked up at each call, as grpc.aio does."""
 
     async def behavior(_request: Any, _context: Any) -> bytes:
         return b""

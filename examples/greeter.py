@@ -47,7 +47,7 @@ async def call(times: int) -> None:
         mesh.Endpointer(instancer, mesh.channel_factory(greeting_over, tracer)) as endpointer,
     ):
         await endpointer.wait_endpoints()
-        # The retry keeps the time limit, as its error tells of every attempt.
+        # The retry enforces the time limit, because its error names every attempt.
         retry = mesh.Retry(mesh.RoundRobin(endpointer), attempts=3, timeout=1)
         greeter = mesh.HystrixBreaker("greeter")(retry)
         for number in range(times):

@@ -1,4 +1,4 @@
-"""`python -m localmesh`: see `--help`."""
+"""`python -m localmesh`: the demo and the soak run."""
 
 import sys
 

@@ -21,9 +21,9 @@ LOOPBACK = "127.0.0.1"
 ETCD_WITHIN = 30.0
 ZIPKIN_WITHIN = 120.0
 PROGRAM_WITHIN = 30.0
-# A book-server that loses no time, neither over answers nor over leaving; a flag that follows wins.
+# A book-server without artificial delays, in answers and in leaving; a later flag overrides these.
 FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--drain", "0s")
-# The log is read here, whatever the environment says of it.
+# The log is read here, so its format must not depend on the environment.
 READABLE = ("--log-format", "json", "--log-level", "info")
 
 
@@ -130,7 +130,7 @@ class Zipkin:
             "zipkin",
             [
                 *(TOOLS / "bin/java", "-Xms256m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
-                # It unpacks libraries there, and leaves them when it is killed.
+                # It unpacks libraries there, and does not delete them when it is killed.
                 f"-Djava.io.tmpdir={run_dir}",
                 *("-XX:+ExitOnOutOfMemoryError", "-jar", TOOLS / "zipkin.jar"),
             ],
@@ -158,7 +158,7 @@ class Zipkin:
         return spans
 
     async def wait_trace(self, trace_id: str, spans: int, *, within: float = 20.0) -> list[dict[str, Any]]:
-        """The spans of one trace, as soon as there are at least so many."""
+        """The spans of one trace, as soon as there are at least `spans` of them."""
 
         async def probe() -> list[dict[str, Any]]:
             found = await self.trace(trace_id)

@@ -185,5 +185,5 @@ async def _print_slowest(client: BookClient, zipkin: Zipkin, console: Console) -
 
 
 def stays_by_default() -> bool:
-    """Whether somebody is there to look around."""
+    """Whether a person can look around: it runs in a terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty()

@@ -8,7 +8,7 @@ __all__ = ["entry_in", "logged_at", "seconds"]
 
 
 def entry_in(line: str) -> dict[str, Any] | None:
-    """The log entry of a line; None for whatever else a program prints."""
+    """The log entry of a line; None for a line that is none."""
     if not line.startswith("{"):
         return None
     try:

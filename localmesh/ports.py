@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def preferred_port(port: int) -> int:
-    """`port` if it is free and not given to anybody, else another one."""
+    """`port` if it is free and not claimed, else another one."""
     return port if is_free(port) and _claim(port) else free_port()
 
 
@@ -53,8 +53,7 @@ def is_free(port: int) -> bool:
 def _claim(port: int) -> bool:
     """Claim it among all processes that ask here, until this one ends; False: another has it.
 
-    By a socket that takes the same number of UDP, in which nobody has a use for it: the system lets go of it even where
-    the process is killed.
+    By a socket on the same UDP port, which is not used otherwise: the system frees it even when the process is killed.
     """
     claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:

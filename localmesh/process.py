@@ -86,7 +86,7 @@ class Process:
         return self._popen
 
     def spawn(self) -> None:
-        """Start the child, without waiting for it to be of use."""
+        """Start the child, without waiting until it is ready."""
         if self.running:
             raise RuntimeError(f"{self.name} already runs, as process {self.pid}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ class Process:
         """Start the child and wait until `ready` no longer raises NotYetError.
 
         Args:
-            ready: Asks whether the child is of use; raises NotYetError if not.
+            ready: Asks whether the child is ready; raises NotYetError if not.
             within: Seconds that it may take.
 
         Raises:
@@ -162,7 +162,7 @@ class Process:
                 self._kill_now()
 
     async def kill(self) -> int:
-        """Send SIGKILL to the child and whatever it started, and wait for its end. Returns the exit status."""
+        """Send SIGKILL to the child and everything that it started, and wait for its end. Returns the exit status."""
         if self._popen is None:
             return 0
         try:

@@ -15,9 +15,9 @@ CHUNK = 64 * 1024
 
 
 class Relay:
-    """Passes connections on to `target`; while it is cut nothing passes, and nobody is told.
+    """Passes connections on to `target`; while it is cut, nothing passes and neither side is told.
 
-    As in a partitioned network connections stand and packets do not arrive; what TCP has kept comes after healing.
+    As in a partitioned network, connections stay open and packets do not arrive; TCP delivers them after healing.
 
     Args:
         target: `host:port`, may be set later; need not be up: a connection to it then ends at once.
@@ -43,11 +43,11 @@ class Relay:
         self._whole.set()
 
     def forget(self) -> None:
-        """Let nothing pass ever again on the connections that stand, and tell nobody: a NAT's table was lost."""
+        """Let nothing pass any more on the open connections, and tell neither side: as when a NAT loses its table."""
         self._age += 1
 
     def reset(self) -> None:
-        """End all connections that stand, with RST."""
+        """End all open connections with RST."""
         for connection in self._connections:
             connection.cancel()
 

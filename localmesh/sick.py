@@ -59,7 +59,7 @@ class SickServer(grpc.GenericRpcHandler):
         self.address = ""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ARG002 - the same for all
-        """See grpc.GenericRpcHandler."""
+        """Return the same wrong handler for every method (grpc.GenericRpcHandler)."""
         return self._handler
 
     async def __aenter__(self) -> Self:

@@ -28,14 +28,14 @@ def run(
     end_alone: bool = False,
     grace: float = 10.0,
 ) -> int:
-    """Run a program to its end, with whatever it starts.
+    """Run a program, and everything that it starts, to the end.
 
     It has a process group of its own: a terminal's Ctrl-C reaches the caller alone. When an exception passes through
     here (`Interrupted`, say), the group is asked to end, and killed if it does not.
 
     Args:
         command: the program and its arguments. It reads nothing from standard input.
-        on_line: told of each line that it prints, on either stream; None: it prints where the caller does.
+        on_line: called with each line that it prints, on either stream; None: it prints where the caller does.
         cwd: its working directory.
         env: environment variables on top of the caller's own.
         timeout: seconds that it may take.
@@ -54,7 +54,7 @@ def run(
     alarm: threading.Timer | None = None
     expired = threading.Event()
     try:
-        # An exception between fork and here would leave a child that nobody knows.
+        # An exception between fork and here would leave an unknown child.
         with deferred():
             child = _start(command, captured=on_line is not None, cwd=cwd, env=env)
         if timeout is not None:

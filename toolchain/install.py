@@ -24,7 +24,7 @@ def install(tool: Tool, folder: Path, cache: Cache, progress: Progress) -> str:
         tool: what to install.
         folder: `.tools`.
         cache: where fetched tools are kept.
-        progress: told of long steps.
+        progress: shows long steps.
 
     Returns:
         What is installed and where it comes from, for the user.

@@ -30,7 +30,7 @@ class Interrupted(BaseException):
 
     @property
     def status(self) -> int:
-        """The exit status that tells of it, as shells have it."""
+        """The exit status that stands for it, as in shells."""
         return 128 + self.number
 
 

@@ -42,7 +42,7 @@ class Version(NamedTuple):
 def announced(output: str, marker: str) -> Version:
     """Read the version that follows a marker in a program's output.
 
-    The marker keeps other numbers out: `java` may first repeat its options, `kubectl` also tells of kustomize.
+    The marker keeps other numbers out: `java` may first repeat its options, `kubectl` also prints kustomize's version.
 
     Args:
         output: what the program printed.

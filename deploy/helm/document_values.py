@@ -1,7 +1,7 @@
 """Writes docs/values.md, the table of the chart's values, from the comments in its values.yaml.
 
 A comment that starts with `# --` describes the key below it; lines of the same comment go on with it. A key with a
-description is one row of the table, whatever it holds; without one it has to be a section.
+description is one row of the table, with everything below it; without one it has to be a section.
 
     python deploy/helm/document_values.py [--check]
 """

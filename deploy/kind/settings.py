@@ -45,7 +45,7 @@ class Settings:
         """Read them out of environment variables; an empty one counts as none.
 
         Raises:
-            KindError: a value is of no use.
+            KindError: a value cannot be used.
         """
         cluster = environment.get("CLUSTER") or cls.cluster
         if not _NAME.fullmatch(cluster):

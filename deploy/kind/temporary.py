@@ -1,4 +1,4 @@
-"""A cluster that is there for one run, of the e2e tests or of their mutations, and gone after it, whatever ends it."""
+"""A cluster for one run of the e2e tests or of their mutations, deleted after it however the run ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def temporary_cluster(interruptions: Interruptions) -> Iterator[str]:
             if os.environ.get("KEEP"):
                 say(f"the cluster stays: export KUBECONFIG={KUBECONFIG}; `make kind-down CLUSTER={name}` takes it away")
             else:
-                # The lock of who was killed while it wrote: kind would not get past it, and nobody else writes here.
+                # The lock of a process that was killed while it wrote: kind would wait for it, and no other
+                # process writes here.
                 KUBECONFIG.with_suffix(".lock").unlink(missing_ok=True)
                 cluster.down(name)
                 KUBECONFIG.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which faults befall a run, and when."""
+"""Which faults a run has, and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from localmesh.sick import AILMENTS
 
 __all__ = ["STANDING", "Fault", "plan"]
 
-# Replica 0 is never touched: its memory is measured, and something has to be whole.
+# Replica 0 is never touched: its memory is measured, and one replica has to be healthy.
 STANDING = 4
 REPLICA_FAULTS = (
     *("kill", "freeze", "partition", "scale out", "scale in", "forgotten connections"),

@@ -16,7 +16,7 @@ HOSTS = Path("/etc/hosts")
 
 
 def isolate() -> str | None:
-    """Go on in namespaces of this run's own: the process is replaced by one that starts anew there.
+    """Continue in namespaces of this run's own: the process is replaced by a new one that starts there.
 
     Returns:
         None inside; else why it cannot be.

@@ -73,7 +73,7 @@ class CallHandle(grpc.aio.Call):
         self._outgoing.task.add_done_callback(lambda _: callback(self))
 
     async def _ended(self) -> None:
-        # Whoever asks for the status may be cancelled without the call.
+        # A task that asks for the status may be cancelled without cancelling the call.
         if not self._outgoing.task.done():
             await asyncio.wait([self._outgoing.task])
 
@@ -90,7 +90,7 @@ class UnaryCall(CallHandle, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
     """
 
     def __await__(self) -> Generator[Any, None, Any]:
-        # As with grpc.aio, whoever awaits the answer and is cancelled cancels the call.
+        # As with grpc.aio, cancelling a task that awaits the answer cancels the call.
         yield from self._outgoing.task
         error: CallError | None = self._outgoing.error
         if error is not None:

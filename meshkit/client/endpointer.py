@@ -63,7 +63,7 @@ class Endpointer(Generic[Request, Response]):
         self._drain = drain
         self._endpoints: list[InstanceEndpoint[Request, Response]] = []
         self._position: dict[str, int] = {}
-        self._gone: dict[str, asyncio.Event] = {}
+        self._until_gone: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._offered = asyncio.Event()
         self._unsubscribe: Callable[[], None] | None = None
@@ -95,12 +95,12 @@ class Endpointer(Generic[Request, Response]):
 
         Each stays in use until its successor is made, and is closed once its calls in flight have ended.
         """
-        for instance in tuple(self._gone):
+        for instance in tuple(self._until_gone):
             self._start(instance)
 
     def _update(self, change: InstanceChange) -> None:
         for instance in change.removed:
-            self._gone.pop(instance).set()
+            self._until_gone.pop(instance).set()
             self._withdraw(instance)
         # The first ones may all be called at once: otherwise the one that connects first would get the first calls.
         joining = bool(self._endpoints)
@@ -108,8 +108,8 @@ class Endpointer(Generic[Request, Response]):
             self._start(instance, connect_first=joining)
 
     def _start(self, instance: str, *, connect_first: bool = False) -> None:
-        predecessor = self._gone.get(instance)
-        gone = self._gone[instance] = asyncio.Event()
+        predecessor = self._until_gone.get(instance)
+        gone = self._until_gone[instance] = asyncio.Event()
         life = self._keep(instance, gone, predecessor, connect_first=connect_first)
         task = asyncio.create_task(life, name=f"endpoint {instance}")
         self._tasks.add(task)

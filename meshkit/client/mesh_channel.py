@@ -33,7 +33,7 @@ from meshkit.tls.credentials import ClientTls
 
 __all__ = ["MeshChannel"]
 
-# Seconds between two looks at the connections, for whoever waits for one: gRPC can only tell of one channel at a time.
+# Seconds between two checks of the connections, while waiting for one: gRPC can only wait for one channel at a time.
 LOOK = 0.05
 
 
@@ -44,7 +44,7 @@ class MeshChannel(grpc.aio.Channel):
     end at the caller's deadline at the latest (`meshkit.deadline`), and so tell the server of it. `wait_for_ready`
     waits until an instance is connected. Failed calls raise CallError, a `grpc.RpcError` that names every attempt.
 
-    A stream is one pick, in flight for as long as it lives, and begun anew only before its first answer.
+    A stream is one pick, in flight for as long as it lives, and is retried only before its first answer.
 
     What is made again by default is only what no server can have seen: calls that were refused on this side, and those
     to instances that cannot be connected to. Name what may be called twice as `idempotent`.
@@ -54,7 +54,7 @@ class MeshChannel(grpc.aio.Channel):
         tracer: makes the CLIENT spans, and one around a call that is not made within another span. Default: none.
         attempts: of a call, the first one included. Default 3.
         idempotent: full names of methods that may be called twice, e.g. `["Greeter/SayHello"]`, or True for all: they
-            are made again after whatever another instance may mend, and their attempts share the deadline. Default ().
+            are retried whenever another instance may answer well, and their attempts share the deadline. Default ().
         balancer: makes the balancer over the endpoints. Default `RoundRobin`.
         middleware: around each call with all its attempts, e.g. a HystrixBreaker or a limiter; the request that it sees
             is an `Outgoing`. Default: none.

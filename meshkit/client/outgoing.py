@@ -108,7 +108,7 @@ class Outgoing:
         return self.task
 
     def fail(self, error: CallError) -> None:
-        """End it with an error: nobody has cancelled it who would expect a CancelledError."""
+        """End it with an error: its caller has not cancelled it, and would not expect a CancelledError."""
         if not self.task.done():
             self._failure = self._failure or error
             self.task.cancel()

@@ -72,7 +72,7 @@ class Requests:
         self.end()
 
     def close(self) -> None:
-        """The call is over: nobody needs to wait any more."""
+        """The call is over: end all waiting."""
         self.closed = True
         self._tell()
 

@@ -87,7 +87,7 @@ class _Reading(_StreamCall):
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
-                # As with grpc.aio, whoever is cancelled while reading cancels the call.
+                # As with grpc.aio, cancelling a task that reads cancels the call.
                 self.cancel()
                 raise
             message = grpc.aio.EOF

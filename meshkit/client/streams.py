@@ -21,7 +21,7 @@ NOTHING: Any = object()
 
 
 class BrokenStreamError(grpc.aio.AioRpcError):
-    """A stream failed after its first message: it speaks against the instance, and cannot be begun anew."""
+    """A stream failed after its first message: it counts against the instance and cannot be retried."""
 
 
 class OutgoingStream(Outgoing):
@@ -146,6 +146,6 @@ class OutgoingStream(Outgoing):
 
 
 def broken(code: grpc.StatusCode, details: str, trailing_metadata: Any = None) -> BrokenStreamError:
-    """Make the error of a stream that cannot be begun anew."""
+    """Make the error of a stream that cannot be retried."""
     nothing = grpc.aio.Metadata()
     return BrokenStreamError(code, nothing, trailing_metadata or nothing, details=details)

@@ -1,4 +1,4 @@
-"""Says which entries below a prefix are of no use, and of many only how many: anybody may write into etcd."""
+"""Logs which entries under a prefix are ignored; when there are many, only their number: anything may be in etcd."""
 
 from __future__ import annotations
 

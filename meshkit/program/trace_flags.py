@@ -41,7 +41,7 @@ class Tracing:
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> TraceSettings:
-        """The settings, with OpenTelemetry's variables; tells the log which of those are of no use."""
+        """The settings, with OpenTelemetry's variables; logs which of those cannot be used."""
         return replace(self.defaults.with_environment(os.environ), **self.given)
 
 

@@ -29,7 +29,7 @@ class AddedServices:
         return tuple(dict.fromkeys(handler.service_name() for handler in named))
 
     def check(self, names: Collection[str], whose: str) -> None:
-        """Check that there are services of these full names: of one that is misspelt nobody would hear.
+        """Check that there are services of these full names: a misspelt one would have no effect, and no error.
 
         A generic handler that is of no one service may be of any.
 
@@ -46,7 +46,7 @@ class AddedServices:
             raise ValueError(f"{whose}: expected full names of services that are added ({there}), got {unknown}")
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[Any]) -> None:
-        """See grpc.aio.Server, as for the method below."""
+        """Note a generated servicer's handlers; this and the method below are those of grpc.aio.Server."""
         self._generic += generic_rpc_handlers
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:

@@ -90,7 +90,7 @@ class TlsFiles:
         """What a connection is encrypted by.
 
         Raises:
-            OSError: a file that is not there, or of no use; names them.
+            OSError: a file is missing or cannot be used; names it.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca)

@@ -1,7 +1,7 @@
 """How a program traces: as OpenTelemetry's environment variables say, unless the program says otherwise.
 
 Source: OpenTelemetry specification, `specification/configuration/sdk-environment-variables.md`. As it asks for, an
-empty variable counts as one that is not there, and a value that cannot be used is told of in the log and ignored.
+empty variable counts as one that is not there, and a value that cannot be used is ignored with a log line.
 """
 
 from __future__ import annotations

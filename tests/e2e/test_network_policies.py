@@ -17,7 +17,7 @@ LISTEN = "import socket; s = socket.create_server(('', 8080))\nwhile True: s.acc
 IDLE = "import signal; signal.pause()"
 
 
-def test_network_policies_let_nobody_in_or_out_but_those_who_must(mesh: Mesh) -> None:
+def test_network_policies_allow_only_the_connections_that_are_needed(mesh: Mesh) -> None:
     strangers = [f"stranger-on-{node}" for node in mesh.cluster.workers()]
     for name, node in zip(strangers, mesh.cluster.workers(), strict=True):
         start_pod(mesh, name, IDLE, node=node)

@@ -1,4 +1,4 @@
-"""Mutual TLS by the one value: all goes on as without, and nobody gets in who has no certificate."""
+"""Mutual TLS by one value: everything works as without it, and clients without a certificate are refused."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ print(json.dumps(said))
 """
 
 
-def test_tls_from_client_to_server_to_etcd_keeps_out_whoever_has_no_certificate(mesh: Mesh) -> None:
+def test_tls_from_client_to_server_to_etcd_refuses_clients_without_a_certificate(mesh: Mesh) -> None:
     mesh.install(replicas=2, tls={"enabled": True})
     mesh.wait_calls(200)
     mesh.mark("knocking without a certificate")

@@ -1,6 +1,6 @@
 """book-server, but for a share of its GetBookInfo calls, which get UNAVAILABLE: the number in the file $SICK_SHARE.
 
-A program of its own, as that is how replicas fall ill: healthy to the health service, registered, and of no use.
+A program of its own, like a sick replica: healthy according to the health service, registered, and useless.
 """
 
 import os

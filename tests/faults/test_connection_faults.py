@@ -1,4 +1,4 @@
-"""Connections that nobody ends: forgotten on their way, or with a peer that is gone or answers nonsense."""
+"""Connections that are never closed: forgotten on their way, or with a peer that is gone or answers nonsense."""
 
 import asyncio
 import contextlib

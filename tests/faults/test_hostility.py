@@ -1,4 +1,4 @@
-"""Clients, and keys in etcd, that mean no good: whoever means well is served as before."""
+"""Hostile clients, and hostile keys in etcd: well-behaved clients are served as before."""
 
 import asyncio
 import resource

@@ -1,4 +1,4 @@
-"""Connections that mean no good, frame by frame: whoever means well is served as before, health included."""
+"""Hostile connections, frame by frame: well-behaved clients are served as before, health included."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What becomes of a program whose standard output is of no use: with pipes, shells and devices as users have them."""
+"""What a program does when its standard output cannot be used: with pipes, shells and devices as users have them."""
 
 import signal
 import subprocess

@@ -1,6 +1,6 @@
 """What users rely on, written down: the files in tests/golden, each compared with what the code does now.
 
-`make golden` writes them anew. A change of one is a change of a contract: say in the commit why it has to be.
+`make golden` writes them again. A change of one is a change of a contract: say in the commit why it is needed.
 """
 
 import difflib

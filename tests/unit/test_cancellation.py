@@ -1,4 +1,4 @@
-"""Whoever leaves a lifetime awaits its background task, and is still cancelled where it is cancelled meanwhile."""
+"""Leaving a lifetime awaits its background task, and can still be cancelled meanwhile."""
 
 import asyncio
 from collections.abc import Callable

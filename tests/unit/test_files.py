@@ -1,4 +1,4 @@
-"""Files that somebody else writes, where a reader could be held up, or never come to an end."""
+"""Files written by others, which could block a reader or never end."""
 
 import os
 from collections.abc import Callable

@@ -303,7 +303,7 @@ class Mesh:
         return until(probe, within=within, what=what, every=0.05)
 
     def wait_in_etcd(self, instances: set[str], *, within: float) -> None:
-        """Wait until etcd itself, asked anew each time, has these instances and no others."""
+        """Wait until etcd itself, asked each time, has exactly these instances."""
 
         def probe() -> None:
             try:

@@ -31,7 +31,7 @@ ID_LENGTHS = (16, 32)
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """SERVER spans that nobody can have: those that an instance still held when its process was killed.
+    """SERVER spans that are lost: an instance still held them when its process was killed.
 
     `since` and `until` (seconds since 1970) bound the moments at which the CLIENT span ended.
     """

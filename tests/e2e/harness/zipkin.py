@@ -31,7 +31,7 @@ class Zipkin:
         return json.loads(self._cluster.raw(self._path + path, query).data)
 
     def fetch(self, trace_ids: Collection[str]) -> None:
-        """Read these traces, anew where they are known."""
+        """Read these traces, again if they are known."""
         wanted = sorted(trace_ids)
         for start in range(0, len(wanted), IDS_A_REQUEST):
             self.traces.update(

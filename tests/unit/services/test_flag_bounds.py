@@ -1,4 +1,4 @@
-"""Every flag of both programs against values that nobody can use: each is one line on standard error, exit code 2."""
+"""Every flag of both programs with values that cannot be used: each is one line on standard error, exit code 2."""
 
 import os
 import sys
