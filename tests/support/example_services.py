@@ -8,31 +8,14 @@ from typing import Any
 import grpc
 from helloworld_pb2 import HelloReply, HelloRequest
 from helloworld_pb2_grpc import GreeterServicer, add_GreeterServicer_to_server
-from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind
 from route_guide_pb2 import Feature, Point, Rectangle, RouteNote, RouteSummary
 from route_guide_pb2_grpc import RouteGuideServicer, add_RouteGuideServicer_to_server
 
-from meshkit.discovery import InstanceChange, Observer
-from meshkit.tracing import tracer_provider
+from meshkit.testing import FixedInstances as Instances
+from meshkit.testing import MemorySpans
 
-
-class Instances:
-    """An InstanceSource with addresses that the test changes at will."""
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = frozenset(addresses)
-        self._observers: list[Observer] = []
-
-    def subscribe(self, observer: Observer) -> Any:
-        self._observers.append(observer)
-        observer(InstanceChange(self.addresses, frozenset()))
-        return lambda: self._observers.remove(observer)
-
-    def change(self, *addresses: str) -> None:
-        before, self.addresses = self.addresses, frozenset(addresses)
-        for observer in self._observers:
-            observer(InstanceChange(self.addresses - before, before - self.addresses))
+__all__ = ["Greeter", "Instances", "RouteGuide", "Spans", "greeters", "guides"]
 
 
 class Greeter(GreeterServicer):
@@ -74,28 +57,13 @@ async def greeters(number: int) -> AsyncIterator[dict[str, Greeter]]:
         await server.stop(0)
 
 
-class Spans(SpanProcessor):
-    """A tracer whose spans can be looked at as soon as they have ended."""
+class Spans(MemorySpans):
+    """Spans whose fields are looked at without asking for their types."""
 
-    def __init__(self, service: str = "test") -> None:
-        self.started = 0
-        self.ended: list[Any] = []
-        provider = tracer_provider(service)
-        provider.add_span_processor(self)
-        self.tracer = provider.get_tracer("test")
-
-    def on_start(self, span: Any, parent_context: Any = None) -> None:
-        self.started += 1
-
-    def on_end(self, span: Any) -> None:
-        self.ended.append(span)
-
-    @property
-    def open(self) -> int:
-        return self.started - len(self.ended)
+    ended: list[Any]
 
     def of(self, kind: SpanKind) -> list[Any]:
-        return [span for span in self.ended if span.kind is kind]
+        return super().of(kind)
 
 
 class RouteGuide(RouteGuideServicer):
