@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from book_client.__main__ import command as client_command
 from book_server.__main__ import command as server_command
 
-from tests.support.chart import CHART, EXTERNAL_ETCD, Rendered, RenderError, names, render
+from tests.support.chart import CHART, EXTERNAL_ETCD, Rendered, RenderError, names, notes_of, render
 
 PROGRAMS = pytest.mark.parametrize(
     ("component", "command", "prefix"),
@@ -282,38 +281,6 @@ def test_a_lone_member_has_nobody_to_join(default: Rendered) -> None:
     assert "initContainers" not in default.pods()["etcd"]["spec"]
 
 
-OTLP = {"tracing.exporters": ["zipkin", "otlp"], "tracing.otlp.url": "http://collector:4318/v1/traces"}
-
-
-def test_spans_can_go_to_a_collector_by_otlp_whose_headers_come_from_a_secret() -> None:
-    rendered = render({**OTLP, "tracing.otlp.headersSecret": "collector"})
-    source = {"secretKeyRef": {"name": "collector", "key": "headers"}}
-    for component, prefix in (("server", "BOOK_SERVER"), ("client", "BOOK_CLIENT")):
-        environment = rendered.environment(component)
-        assert environment[f"{prefix}_TRACES"] == "zipkin,otlp"
-        assert environment[f"{prefix}_OTLP"] == "http://collector:4318/v1/traces"
-        assert {"name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": source} in rendered.container(component)["env"]
-    # What leaves is not bounded, as with a Zipkin outside.
-    assert rendered.one("NetworkPolicy", "server")["spec"]["policyTypes"] == ["Ingress"]
-
-
-def test_a_password_in_otlps_url_is_refused() -> None:
-    with pytest.raises(RenderError, match=r"tracing\.otlp\.headersSecret"):
-        render({"tracing.otlp.url": "https://books:secret@collector:4318/v1/traces"})
-
-
-def test_spans_tell_their_pod_its_namespace_and_its_node(default: Rendered) -> None:
-    for component in ("server", "client"):
-        env = default.container(component)["env"]
-        names = [variable["name"] for variable in env]
-        attributes = default.environment(component)["OTEL_RESOURCE_ATTRIBUTES"] or ""
-        # Kubernetes puts in what was set before.
-        used = re.findall(r"\$\((\w+)\)", attributes)
-        assert used == ["POD_NAME", "POD_NAMESPACE", "NODE_NAME", "POD_UID"]
-        assert all(names.index(name) < names.index("OTEL_RESOURCE_ATTRIBUTES") for name in used)
-        assert all(fact in attributes for fact in ("k8s.pod.name=", "k8s.namespace.name=", "k8s.node.name="))
-
-
 def test_no_zipkin_at_all_means_no_spans() -> None:
     assert render({"zipkin.enabled": False}).environment("server")["BOOK_SERVER_ZIPKIN"] == "off"
 
@@ -407,13 +374,7 @@ def test_the_test_pod_runs_the_script_that_the_chart_holds(default: Rendered) ->
 def test_the_notes_name_only_what_is_there(
     values: dict[str, Any], has: list[str], lacks: list[str], tmp_path: Path
 ) -> None:
-    # helm prints notes on installing only, so they are rendered as an object's text.
-    chart = Path(shutil.copytree(CHART, tmp_path / "bookmesh"))
-    notes = chart / "templates/NOTES.txt"
-    (chart / "templates/_notes.tpl").write_text('{{ define "notes" }}' + notes.read_text() + "{{ end }}")
-    (chart / "templates/notes.yaml").write_text('kind: Notes\ntext: {{ include "notes" . | quote }}\n')
-    (rendered,) = render(values, chart=chart).of_kind("Notes")
-    text = rendered["text"]
+    text = notes_of(values, tmp_path)
     for part in has:
         assert part in text
     for part in lacks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -134,3 +135,18 @@ def render(
         ]
     output = helm(*command, environment=tuple(environment.items()))
     return Rendered(manifest for manifest in yaml.load_all(output, Loader=yaml.CSafeLoader) if manifest)
+
+
+def notes_of(values: dict[str, Any], folder: Path) -> str:
+    """The text of NOTES.txt: helm prints it on installing only, so it is rendered as an object's.
+
+    Args:
+        values: over the chart's own.
+        folder: for a copy of the chart.
+    """
+    chart = Path(shutil.copytree(CHART, folder / "bookmesh"))
+    notes = chart / "templates/NOTES.txt"
+    (chart / "templates/_notes.tpl").write_text('{{ define "notes" }}' + notes.read_text() + "{{ end }}")
+    (chart / "templates/notes.yaml").write_text('kind: Notes\ntext: {{ include "notes" . | quote }}\n')
+    (rendered,) = render(values, chart=chart).of_kind("Notes")
+    return str(rendered["text"])

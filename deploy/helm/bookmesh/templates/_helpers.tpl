@@ -289,3 +289,54 @@ volumeMounts: {{- . | nindent 2 }}
 - {name: {{ index . 1 }}_ZIPKIN, value: {{ quote $zipkin.externalUrl }}}
 {{- end -}}
 {{- end -}}
+
+{{/* Where Zipkin keeps its traces: by the variables of its server, as a list of them. */}}
+{{- define "bookmesh.zipkinStorage" -}}
+{{- $storage := .Values.zipkin.storage -}}
+{{- $login := dict "elasticsearch" (list "ES_USERNAME" "ES_PASSWORD") "cassandra3" (list "CASSANDRA_USERNAME" "CASSANDRA_PASSWORD") "mysql" (list "MYSQL_USER" "MYSQL_PASS") -}}
+- {name: STORAGE_TYPE, value: {{ $storage.type }}}
+{{- if eq $storage.type "mem" }}
+- {name: MEM_MAX_SPANS, value: {{ .Values.zipkin.maxSpans | toJson | quote }}}
+{{- else if eq $storage.type "elasticsearch" }}
+- {name: ES_HOSTS, value: {{ quote $storage.hosts }}}
+- {name: ES_INDEX, value: {{ quote $storage.name }}}
+{{- else if eq $storage.type "cassandra3" }}
+- {name: CASSANDRA_CONTACT_POINTS, value: {{ quote $storage.hosts }}}
+- {name: CASSANDRA_KEYSPACE, value: {{ quote $storage.name }}}
+{{- with $storage.localDatacenter }}
+- {name: CASSANDRA_LOCAL_DC, value: {{ quote . }}}
+{{- end }}
+{{- else }}
+{{- $address := splitList ":" $storage.hosts }}
+- {name: MYSQL_HOST, value: {{ first $address | quote }}}
+- {name: MYSQL_TCP_PORT, value: {{ if gt (len $address) 1 }}{{ last $address | quote }}{{ else }}"3306"{{ end }}}
+- {name: MYSQL_DB, value: {{ quote $storage.name }}}
+{{- end }}
+{{- if and $storage.secret (ne $storage.type "mem") }}
+{{- $names := get $login $storage.type }}
+- {name: {{ first $names }}, valueFrom: {secretKeyRef: {name: {{ quote $storage.secret }}, key: username}}}
+- {name: {{ last $names }}, valueFrom: {secretKeyRef: {name: {{ quote $storage.secret }}, key: password}}}
+{{- end }}
+{{- end -}}
+
+{{/*
+How many seconds the spans in memory reach back while all clients call as fast as they may: 5 spans a call, and a pause
+of client.interval after each. Nothing where the interval is 0 or of another form than 50ms or 1.5s.
+*/}}
+{{- define "bookmesh.spansLast" -}}
+{{- $client := .Values.client -}}
+{{- $ms := 0.0 -}}
+{{- if regexMatch "^[0-9.]+ms$" $client.interval -}}
+{{- $ms = trimSuffix "ms" $client.interval | float64 -}}
+{{- else if regexMatch "^[0-9.]+s$" $client.interval -}}
+{{- $ms = mulf (trimSuffix "s" $client.interval | float64) 1000 -}}
+{{- end -}}
+{{- $share := 1.0 -}}
+{{- if contains "ratio" .Values.tracing.sampler -}}
+{{- $share = float64 .Values.tracing.samplerArg -}}
+{{- end -}}
+{{- if and (gt $ms 0.0) (gt $share 0.0) -}}
+{{- $spans := divf .Values.zipkin.maxSpans 5 $share -}}
+{{- divf (mulf $spans $ms) 1000 $client.concurrency (max 1 $client.replicas) | floor | int -}}
+{{- end -}}
+{{- end -}}
