@@ -37,23 +37,6 @@ async def calls_never_read(port: int, connections: int) -> AsyncIterator[None]:
         yield
 
 
-async def resets(port: int) -> None:
-    """Streams that are opened and reset at once, until the connection ends."""
-    with contextlib.suppress(OSError):
-        async with http2.connection(port) as (reader, writer):
-            reading = asyncio.create_task(reader.read())
-            stream = 1
-            try:
-                while not reading.done():
-                    for _ in range(20):
-                        writer.write(http2.call(stream, LIST) + http2.reset(stream))
-                        stream += 2
-                    await writer.drain()
-                    await asyncio.sleep(0.01)
-            finally:
-                await end_tasks([reading])
-
-
 async def good_call(port: int) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
         await BookServiceStub(channel).GetBookInfo(BookInfoParams(book_id=1), timeout=30)
@@ -70,7 +53,7 @@ async def test_sigterm_under_abuse_ends_the_server_within_its_grace(
         if abuse in {"answers never read", "calls that wait for a token", "all of them"}:
             await stack.enter_async_context(calls_never_read(server.port, connections=5))
         if abuse in {"resets", "all of them"}:
-            attacks = [asyncio.create_task(resets(server.port)) for _ in range(2)]
+            attacks = [asyncio.create_task(http2.rapid_resets(server.port, LIST, pause=0.01)) for _ in range(2)]
         stack.push_async_callback(end_tasks, attacks)
         if rate[1] == "0":
             await good_call(server.port)

@@ -35,33 +35,17 @@ async def a_server() -> AsyncIterator[int]:
 
 
 async def test_streams_that_are_opened_and_reset_at_once_fail_no_call_of_another_connection() -> None:
-    async def attack(port: int) -> None:
-        async with http2.connection(port) as (reader, writer):
-            reading = asyncio.create_task(reader.read())
-            stream = 1
-            try:
-                while not reading.done():
-                    for _ in range(20):
-                        writer.write(http2.call(stream, METHOD) + http2.reset(stream))
-                        stream += 2
-                    await writer.drain()
-                    await asyncio.sleep(0)
-            finally:
-                await end_tasks([reading])
-
     async with a_server() as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
         call: Any = channel.unary_unary(METHOD)
         health = health_pb2_grpc.HealthStub(channel)
-        attacks = [asyncio.create_task(attack(port)) for _ in range(2)]
+        attacks = [asyncio.create_task(http2.rapid_resets(port, METHOD)) for _ in range(2)]
         end = time.monotonic() + 5
         calls = 0
         while time.monotonic() < end or calls < 20:
             assert await call(b"x", timeout=30) == b"x"
             await health.Check(health_pb2.HealthCheckRequest(), timeout=30)
             calls += 1
-        for task in attacks:
-            task.cancel()
-        await asyncio.gather(*attacks, return_exceptions=True)
+        await end_tasks(attacks)
 
 
 async def test_a_well_behaved_client_with_as_many_calls_as_it_may_have_is_never_refused() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+from meshkit.background import end_tasks
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -59,6 +61,23 @@ async def connection(port: int, *settings: bytes) -> AsyncIterator[tuple[asyncio
         yield reader, writer
     finally:
         writer.transport.abort()
+
+
+async def rapid_resets(port: int, path: str, *, pause: float = 0) -> None:
+    """Open streams and reset them at once, 20 between two pauses (seconds), until the connection ends."""
+    with suppress(OSError):
+        async with connection(port) as (reader, writer):
+            reading = asyncio.create_task(reader.read())
+            stream = 1
+            try:
+                while not reading.done():
+                    for _ in range(20):
+                        writer.write(call(stream, path) + reset(stream))
+                        stream += 2
+                    await writer.drain()
+                    await asyncio.sleep(pause)
+            finally:
+                await end_tasks([reading])
 
 
 async def next_frame(reader: asyncio.StreamReader) -> tuple[int, int, int, bytes]:
