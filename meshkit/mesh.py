@@ -31,6 +31,7 @@ from meshkit.server.interceptor import MiddlewareInterceptor
 from meshkit.server.serving import serve
 from meshkit.server.spans import TracingServerInterceptor
 from meshkit.tracing.provider import open_tracer
+from meshkit.tracing.settings import TraceSettings
 
 __all__ = ["Mesh"]
 
@@ -45,6 +46,7 @@ class Mesh:
         zipkin: the collector's URL, e.g. `http://127.0.0.1:9411/api/v2/spans`. Default None: trace contexts are
             passed on, nothing is recorded.
         exporter: takes the spans instead of Zipkin, see `open_tracer`.
+        settings: how to trace, instead of `zipkin` alone, see `TraceSettings`.
         prefix: of all keys in etcd; the instances of a service are at `<prefix><name>/`. Default `/services/`.
     """
 
@@ -56,6 +58,7 @@ class Mesh:
         etcd: Etcd | Sequence[str] = ("127.0.0.1:2379",),
         zipkin: str | None = None,
         exporter: SpanExporter | None = None,
+        settings: TraceSettings | None = None,
         prefix: str = "/services/",
     ) -> None:
         if isinstance(etcd, str):
@@ -63,7 +66,7 @@ class Mesh:
         self.name = name
         self.address = address
         self.tracer: Tracer = NoOpTracer()
-        self._tracing = open_tracer(name, address=address, zipkin=zipkin, exporter=exporter)
+        self._tracing = open_tracer(name, address=address, zipkin=zipkin, exporter=exporter, settings=settings)
         self._etcd = etcd
         self._prefix = prefix
         self._stack = AsyncExitStack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import structlog.testing
 
 from meshkit.tracing import TraceSettings, tracer_provider
+from meshkit.tracing.attributes import NEW
 from meshkit.tracing.propagation import DEFAULT_PROPAGATION
 
 OTLP: list[tuple[str, str, dict[str, Any]]] = [
@@ -31,6 +33,9 @@ READ: list[tuple[str, str, dict[str, Any]]] = [
     ("OTEL_TRACES_SAMPLER_ARG", "0.25", {"ratio": 0.25}),
     ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://zipkin:9411/api/v2/spans", {"zipkin": "http://zipkin:9411/api/v2/spans"}),
     ("OTEL_EXPORTER_ZIPKIN_TIMEOUT", "2500", {"zipkin_timeout": 2.5}),
+    ("OTEL_SERVICE_NAME", "shop", {"service": "shop"}),
+    ("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb,k8s.pod.name=p", {"resource": {"team": "a,b", "k8s.pod.name": "p"}}),
+    ("OTEL_SEMCONV_STABILITY_OPT_IN", "rpc", {"conventions": NEW}),
     ("OTEL_TRACES_EXPORTER", "otlp", {"exporters": ("otlp",)}),
     ("OTEL_TRACES_EXPORTER", "console, zipkin,otlp", {"exporters": ("zipkin", "otlp")}),
     ("OTEL_TRACES_EXPORTER", "none", {"exporters": ("none",)}),
@@ -56,6 +61,7 @@ REFUSED = [
     ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://"),
     ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "team"),
     ("OTEL_EXPORTER_OTLP_HEADERS", "no value"),
     ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0d%0aX: y"),
     ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
@@ -111,3 +117,16 @@ def test_a_variable_for_traces_wins_over_that_for_all_signals() -> None:
         }
     )
     assert (found.otlp, found.otlp_timeout) == ("http://traces/", 1.0)
+
+
+def test_the_docs_name_the_variables_that_are_read_and_each_has_a_test_here() -> None:
+    page = (Path(__file__).parents[3] / "docs/flags.md").read_text(encoding="utf-8")
+    tested = {variable for variable, *_ in READ}
+    documented = {
+        name for row in re.findall(r"^\| `OTEL_.*", page, re.MULTILINE) for name in re.findall("OTEL_[A-Z_]+", row)
+    }
+    # Those for traces alone are told of in a sentence.
+    alone = {name for name in tested if name.startswith("OTEL_EXPORTER_OTLP_TRACES_")} - {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    }
+    assert tested - alone == documented
