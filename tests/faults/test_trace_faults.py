@@ -175,7 +175,8 @@ async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
         await zipkin.start()
         try:
             async with BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=front.url) as server:
-                flags = ("--calls", "0", "--concurrency", "4")
+                # At this pace the queue has room for 20 s, however long Zipkin takes to start on a busy machine.
+                flags = ("--calls", "0", "--concurrency", "4", "--interval", "10ms")
                 client = BookClient(run_dir, *flags, etcd=etcd.address, zipkin=front.url)
                 async with client:
                     await client.wait_event("call", count=200)

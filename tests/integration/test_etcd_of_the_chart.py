@@ -71,7 +71,7 @@ class ChartsEtcd:
     async def etcdctl(self, *args: str) -> str:
         """What it prints in etcd's container."""
         command, env = [str(TOOLS / "bin/etcdctl"), *args], os.environ | self._etcdctl
-        run = partial(subprocess.run, command, env=env, capture_output=True, text=True, timeout=30, check=True)
+        run = partial(subprocess.run, command, env=env, capture_output=True, text=True, timeout=120, check=True)
         done: subprocess.CompletedProcess[str] = await asyncio.to_thread(run)
         return done.stdout
 

@@ -10,7 +10,7 @@ import pytest
 from localmesh.components import BookServer, Etcd
 
 SCRIPTS = Path(sys.executable).parent
-WITHIN = 20.0
+WITHIN = 120.0
 SIGPIPE = 128 + 13
 
 

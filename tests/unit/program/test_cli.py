@@ -142,7 +142,7 @@ def test_a_prefix_ends_with_a_slash() -> None:
     ],
 )
 def test_a_bad_flag_is_one_line_and_exit_code_2(program: str, flags: list[str]) -> None:
-    done = subprocess.run([SCRIPTS / program, *flags], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([SCRIPTS / program, *flags], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
@@ -151,7 +151,7 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(program: str, flags: list[str]) 
 
 def test_a_bad_environment_variable_is_named() -> None:
     env = {"BOOK_SERVER_LEASE_TTL": "long", "PATH": ""}
-    done = subprocess.run([SCRIPTS / "book-server"], capture_output=True, text=True, timeout=30, check=False, env=env)
+    done = subprocess.run([SCRIPTS / "book-server"], capture_output=True, text=True, timeout=120, check=False, env=env)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "lease-ttl" in done.stderr
@@ -160,7 +160,7 @@ def test_a_bad_environment_variable_is_named() -> None:
 
 @pytest.mark.parametrize("program", ["book-server", "book-client"])
 def test_help_names_every_flag_with_its_default(program: str) -> None:
-    done = subprocess.run([SCRIPTS / program, "--help"], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([SCRIPTS / program, "--help"], capture_output=True, text=True, timeout=120, check=True)
     assert "--etcd-prefix" in done.stdout
     assert "/services/book/" in done.stdout
 
