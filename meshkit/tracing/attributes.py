@@ -95,8 +95,8 @@ OLD_AND_NEW = Conventions(old=True, new=True)
 
 def conventions_of(made: Tracer | Span) -> Conventions:
     """The conventions of a tracer or of a span; of those of others, the old ones."""
-    found = getattr(made, "conventions", None)
-    return found if isinstance(found, Conventions) else OLD
+    found: Conventions = getattr(made, "conventions", OLD)
+    return found
 
 
 def record_status(span: Span, code: grpc.StatusCode, details: str | None) -> None:

@@ -150,6 +150,9 @@ class B3RootSampler(Sampler):
         """Decide on a trace that starts here (opentelemetry.sdk.trace.sampling.Sampler)."""
         decision = get_value(_DECISION_KEY, parent_context)
         if not isinstance(decision, _Decision):
+            # The default, without a call that copies the attributes.
+            if self._otherwise is ALWAYS_ON:
+                return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
             return self._otherwise.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
         if not decision.sampled:
             return SamplingResult(Decision.DROP)
