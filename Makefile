@@ -12,7 +12,9 @@ CHECKED := meshkit services localmesh toolchain deploy/kind tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
 BENCH_ENV := .tools/bench-env
-GENERATED := book_pb2.py book_pb2.pyi book_pb2_grpc.py
+PROTOS := book helloworld route_guide
+PROTO_FILES := $(PROTOS:%=%.proto)
+GENERATED := $(foreach name,$(PROTOS),$(name)_pb2.py $(name)_pb2.pyi $(name)_pb2_grpc.py)
 
 # A stamp holds the checksums of what it was made from, so that a pulled change or another Python redoes the
 # step and a mere `touch` or a fresh checkout's file times do not. PYTHON counts only where it is given: a .venv
@@ -98,9 +100,9 @@ proto-check: venv ## fail if the committed stubs are not what `make proto` gener
 .PHONY: proto-compared
 proto-compared: $(PROTO_ENV)/.ready
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" book.proto; \
+	$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" $(PROTO_FILES); \
 	for file in $(GENERATED); do \
-		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file differs from what proto/book.proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
+		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file is not what proto/*.proto generate: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
 
 .PHONY: chart-check
@@ -152,8 +154,8 @@ format: venv ## format the code and repair what ruff can
 	@$(BIN)/ruff format .
 
 .PHONY: proto
-proto: $(PROTO_ENV)/.ready ## generate the stubs from proto/book.proto
-	@$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto book.proto
+proto: $(PROTO_ENV)/.ready ## generate the stubs from proto/*.proto
+	@$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTO_FILES)
 
 .PHONY: lock
 lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes newer versions
