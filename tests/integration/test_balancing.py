@@ -78,7 +78,9 @@ async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir
 
 
 async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: Etcd) -> None:
-    victim = BookServer(run_dir, *FAST, "--drain", "2s", "--lease-ttl", "2", etcd=etcd.address)
+    # It takes its time, so that the kill meets calls.
+    slow = ("--max-list-latency", "300ms", "--max-info-latency", "300ms")
+    victim = BookServer(run_dir, *FAST, *slow, "--lease-ttl", "2", etcd=etcd.address)
     async with BookServer(run_dir, *FAST, etcd=etcd.address), victim:
         client = BookClient(run_dir, "--calls", "0", "--interval", "5ms", "--concurrency", "4", etcd=etcd.address)
         async with client:
