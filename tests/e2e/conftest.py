@@ -40,7 +40,8 @@ def cluster() -> Cluster:
 def _share_of_the_cluster(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
     """Tests share the cluster; one that is marked `alone` has it to itself."""
     alone = request.node.get_closest_marker("alone") is not None
-    with cluster.kubeconfig.with_suffix(".lock").open("w") as handle:
+    # Not kubeconfig.lock, which is what kind and kubectl take for their own lock.
+    with cluster.kubeconfig.with_name("share-of-the-cluster").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
 
