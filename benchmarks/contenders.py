@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from localmesh.components import FAST, TOOLS, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, TOOLS, BookServer, EtcdServer, ZipkinServer
 from localmesh.load_client import PATHS, LoadClient
 from localmesh.measure import cpu_seconds, resident_mb
 from localmesh.ports import free_port
@@ -64,7 +64,9 @@ class Ending:
 class Contender:
     """One way to make the calls."""
 
-    def __init__(self, key: str, client: LoadClient, servers: Sequence[Process], zipkin: Zipkin | None = None) -> None:
+    def __init__(
+        self, key: str, client: LoadClient, servers: Sequence[Process], zipkin: ZipkinServer | None = None
+    ) -> None:
         self.key = key
         self.title = TITLES[key]
         self.client = client
@@ -144,7 +146,7 @@ class Contenders:
     async def _make(self, key: str, stack: AsyncExitStack, run_dir: Path) -> Contender:
         if key in {BARE, BARE_UVLOOP}:
             return await self._make_bare(key, stack, run_dir, "asyncio" if key == BARE else "uvloop")
-        zipkin = None if key == UNTRACED else await stack.enter_async_context(Zipkin(run_dir))
+        zipkin = None if key == UNTRACED else await stack.enter_async_context(ZipkinServer(run_dir))
         if zipkin is not None and key in {USUAL, USUAL_ROOT}:
             return await self._make_usual(key, stack, run_dir, zipkin)
         return await self._make_ours(key, stack, run_dir, zipkin)
@@ -157,16 +159,18 @@ class Contenders:
         )
         return Contender(key, client, servers)
 
-    async def _make_usual(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: Zipkin) -> Contender:
+    async def _make_usual(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: ZipkinServer) -> Contender:
         servers = await self._static_servers(stack, run_dir, BENCH_PYTHON, "usual", zipkin.collector)
         addresses = ",".join(server.command[-2] for server in servers)
         role = "client" if key == USUAL else "client-with-root"
         client = LoadClient(BENCH_PYTHON, "benchmarks.usual", role, addresses, zipkin.collector)
         return Contender(key, await stack.enter_async_context(client), servers, zipkin)
 
-    async def _make_ours(self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: Zipkin | None) -> Contender:
+    async def _make_ours(
+        self, key: str, stack: AsyncExitStack, run_dir: Path, zipkin: ZipkinServer | None
+    ) -> Contender:
         collector = zipkin.collector if zipkin else "off"
-        etcd = await stack.enter_async_context(Etcd(run_dir))
+        etcd = await stack.enter_async_context(EtcdServer(run_dir))
         servers = [BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=collector) for _ in range(self._servers)]
         for server in servers:
             await server.start_ready()

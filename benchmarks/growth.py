@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.micro import nothing
-from localmesh.components import Etcd
+from localmesh.components import EtcdServer
 from meshkit import Endpoint, Endpointer, EtcdClient, Instancer, RoundRobin
 from meshkit.discovery import InstanceChange
 
@@ -28,7 +28,7 @@ async def growth(run_dir: Path, say: Callable[[str], None]) -> list[dict[str, An
     for instances in INSTANCES:
         for watchers in WATCHERS:
             say(f"growth: {instances} instances, {watchers} watchers")
-            async with Etcd(run_dir / f"{instances}-{watchers}") as etcd, EtcdClient([etcd.address]) as client:
+            async with EtcdServer(run_dir / f"{instances}-{watchers}") as etcd, EtcdClient([etcd.address]) as client:
                 await _register(client, instances)
                 cells.append({"instances": instances, "watchers": watchers, **await _cell(etcd, client, watchers)})
     return cells
@@ -41,7 +41,7 @@ async def _register(client: EtcdClient, count: int) -> None:
         await client.put(PREFIX + address, address, lease.id)
 
 
-async def _cell(etcd: Etcd, client: EtcdClient, watchers: int) -> dict[str, float]:
+async def _cell(etcd: EtcdServer, client: EtcdClient, watchers: int) -> dict[str, float]:
     """Time from a put or a delete to the first and the last watcher's hearing of it, in milliseconds."""
     heard: list[float] = []
     all_heard = asyncio.Event()

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from localmesh.components import BookServer, Etcd, Zipkin
+from localmesh.components import BookServer, EtcdServer, ZipkinServer
 from localmesh.measure import cpu_seconds, resident_mb
 
 __all__ = ["idle"]
@@ -26,7 +26,7 @@ RECONNECT_OFTEN = [(f"grpc.{which}_reconnect_backoff_ms", 20) for which in ("ini
 
 async def idle(run_dir: Path, *, seconds: float = 20.0) -> dict[str, Any]:
     """Start servers, registered and with Zipkin up; then leave the last one alone."""
-    async with Etcd(run_dir) as etcd, Zipkin(run_dir) as zipkin:
+    async with EtcdServer(run_dir) as etcd, ZipkinServer(run_dir) as zipkin:
         serving = []
         for _ in range(STARTS):
             server = BookServer(run_dir, etcd=etcd.address, zipkin=zipkin.collector)

@@ -14,7 +14,7 @@ from opentelemetry.exporter.zipkin.proto.http.v2 import ProtobufEncoder
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind, Tracer
 
-from localmesh.components import Etcd
+from localmesh.components import EtcdServer
 from meshkit import (
     DelayingLimiter,
     EtcdClient,
@@ -205,7 +205,7 @@ def _client_side(tracer: Tracer) -> Callable[[Any], Awaitable[Any]]:
 
 async def _registering(run_dir: Path) -> list[float]:
     found = []
-    async with Etcd(run_dir / "registering") as etcd, EtcdClient([etcd.address]) as client:
+    async with EtcdServer(run_dir / "registering") as etcd, EtcdClient([etcd.address]) as client:
         for number in range(20):
             address = f"127.0.0.1:{number + 1}"
             registrar = Registrar(client, "/services/bench/", address)

@@ -13,7 +13,7 @@ from localmesh.process import Process
 from localmesh.program import Program
 from localmesh.waiting import NotYetError, until
 
-__all__ = ["FAST", "BookClient", "BookServer", "Etcd", "EtcdCluster", "Zipkin"]
+__all__ = ["FAST", "BookClient", "BookServer", "EtcdCluster", "EtcdServer", "ZipkinServer"]
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
@@ -27,7 +27,7 @@ FAST = ("--rate", "0", "--max-list-latency", "0", "--max-info-latency", "0", "--
 READABLE = ("--log-format", "json", "--log-level", "info")
 
 
-class Etcd:
+class EtcdServer:
     """One etcd member with its data in `run_dir`; a restart keeps port and data.
 
     Args:
@@ -93,7 +93,7 @@ class EtcdCluster:
     """Three etcd members that form one cluster."""
 
     def __init__(self, run_dir: Path) -> None:
-        self.members = [Etcd(run_dir, name=f"etcd{number}") for number in range(3)]
+        self.members = [EtcdServer(run_dir, name=f"etcd{number}") for number in range(3)]
         cluster = ",".join(member.cluster for member in self.members)
         for member in self.members:
             member.cluster = cluster
@@ -114,7 +114,7 @@ class EtcdCluster:
             await member.stop()
 
 
-class Zipkin:
+class ZipkinServer:
     """Zipkin's server, with its store in memory.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.ports import preferred_port
 from localmesh.process import StartError
 from localmesh.waterfall import waterfall
@@ -65,8 +65,8 @@ async def _demo(options: Options, console: Console) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bookmesh-") as folder:
         run_dir = Path(folder)
-        etcd = Etcd(run_dir, port=_port(ETCD_PORT, "etcd", console))
-        zipkin = Zipkin(run_dir, port=_port(ZIPKIN_PORT, "Zipkin", console))
+        etcd = EtcdServer(run_dir, port=_port(ETCD_PORT, "etcd", console))
+        zipkin = ZipkinServer(run_dir, port=_port(ZIPKIN_PORT, "Zipkin", console))
         servers = [
             BookServer(
                 run_dir,
@@ -123,7 +123,7 @@ async def _started(console: Console, began: float, name: str, address: str, star
     console.print(f"  {name:<12} {address:<24} up after {time.monotonic() - began:.1f} s")
 
 
-async def _servers_after_etcd(console: Console, began: float, etcd: Etcd, servers: list[BookServer]) -> None:
+async def _servers_after_etcd(console: Console, began: float, etcd: EtcdServer, servers: list[BookServer]) -> None:
     await _started(console, began, "etcd", etcd.address, etcd.start())
     await _all_of(*(_started(console, began, "book-server", s.address, s.start_ready()) for s in servers))
 
@@ -168,7 +168,7 @@ def _print_summary(client: BookClient, console: Console) -> None:
         console.print("latency " + ", ".join(f"p{p} {summary[f'p{p}_ms']:.1f} ms" for p in (50, 90, 99)))
 
 
-async def _print_slowest(client: BookClient, zipkin: Zipkin, console: Console) -> str | None:
+async def _print_slowest(client: BookClient, zipkin: ZipkinServer, console: Console) -> str | None:
     """Draw the slowest call's trace; its address in Zipkin's page."""
     calls = client.calls
     if not calls:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from localmesh.components import Etcd, Zipkin
+from localmesh.components import EtcdServer, ZipkinServer
 from meshkit.etcd import EtcdClient
 
 # How long an example takes depends on what else the machine does: no reason to fail.
@@ -20,8 +20,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
-def zipkin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zipkin]:
-    server = Zipkin(tmp_path_factory.mktemp("zipkin"))
+def zipkin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipkinServer]:
+    server = ZipkinServer(tmp_path_factory.mktemp("zipkin"))
     asyncio.run(server.start())
     yield server
     asyncio.run(server.stop())
@@ -33,12 +33,12 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def etcd(run_dir: Path) -> AsyncIterator[Etcd]:
-    async with Etcd(run_dir) as server:
+async def etcd(run_dir: Path) -> AsyncIterator[EtcdServer]:
+    async with EtcdServer(run_dir) as server:
         yield server
 
 
 @pytest.fixture
-async def etcd_client(etcd: Etcd) -> AsyncIterator[EtcdClient]:
+async def etcd_client(etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
     async with EtcdClient([etcd.address]) as client:
         yield client

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.lines import logged_at
 from localmesh.measure import percentile, resident_mb
 from localmesh.relay import Relay
@@ -68,8 +68,8 @@ class Soak:
         self._network = network
         self._run_dir = run_dir
         self._console = console
-        self._etcd = Etcd(run_dir)
-        self._zipkin = Zipkin(run_dir)
+        self._etcd = EtcdServer(run_dir)
+        self._zipkin = ZipkinServer(run_dir)
         self._etcd_relay = Relay(self._etcd.address)
         self._servers: list[BookServer] = []
         self._relays: list[Relay] = []

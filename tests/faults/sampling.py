@@ -5,7 +5,7 @@ import re
 import time
 from typing import Any
 
-from localmesh.components import FAST, BookClient, Etcd
+from localmesh.components import FAST, BookClient, EtcdServer
 from localmesh.http import request
 from localmesh.waiting import NotYetError, until
 from meshkit.errors import EtcdError
@@ -60,7 +60,7 @@ def failures(client: BookClient) -> list[dict[str, Any]]:
     return [call for call in client.calls if call["outcome"] != "ok"]
 
 
-async def list_calls(etcd: Etcd) -> int:
+async def list_calls(etcd: EtcdServer) -> int:
     """How often this member was asked to list keys since its start, as it counts itself."""
     _, answer = await request(f"{etcd.metrics}/metrics", timeout=5)
     found = re.search(rb'grpc_server_started_total\{grpc_method="Range",[^}]*\} (\S+)', answer)

@@ -14,7 +14,7 @@ import grpc
 from book_pb2 import BookInfoParams
 from book_pb2_grpc import BookServiceStub
 
-from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.components import BookClient, BookServer, EtcdServer
 from localmesh.lines import logged_at
 from localmesh.measure import percentile
 from localmesh.waiting import NotYetError, until
@@ -29,7 +29,7 @@ NO_BREAKER = ("--breaker-volume", "1000000")
 
 
 async def test_a_hung_instance_fails_no_call_and_once_known_costs_none_more_than_250_ms(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(3)]
     async with servers[0], servers[1], servers[2]:
@@ -53,7 +53,7 @@ async def test_a_hung_instance_fails_no_call_and_once_known_costs_none_more_than
 
 
 async def test_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10_s(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     sick = SickServer(run_dir, etcd=etcd.address)
     servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(2)]
@@ -85,7 +85,7 @@ async def test_a_sick_replica_keeps_2_percent_of_the_calls_and_is_back_within_10
 
 
 async def test_with_every_instance_sick_calls_go_out_and_the_breaker_opens_probes_once_and_closes(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     sick = [SickServer(run_dir, etcd=etcd.address) for _ in range(3)]
     guard = ("--breaker-volume", "20", "--breaker-error-percent", "50", "--breaker-sleep", "1s")
@@ -126,7 +126,7 @@ async def test_with_every_instance_sick_calls_go_out_and_the_breaker_opens_probe
 
 
 async def test_with_every_instance_failing_attempts_are_at_most_a_fifth_more_than_calls(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     sick = [SickServer(run_dir, etcd=etcd.address) for _ in range(3)]
     for server in sick:
@@ -163,7 +163,7 @@ def info_over(channel: grpc.aio.Channel, instance: str) -> Endpoint[int, str]:
 
 
 async def test_a_set_that_changes_100_times_a_second_fails_no_call_and_leaves_nothing(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     prefix = "/services/churn/"
     servers = [BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) for _ in range(4)]
@@ -241,7 +241,7 @@ def wrong(context: grpc.ServicerContext, number: int) -> bytes:
 
 
 async def test_one_replica_that_answers_wrongly_costs_no_call(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     numbers = itertools.count()
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda _, context: wrong(context, next(numbers)))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from localmesh.components import Etcd
+from localmesh.components import EtcdServer
 from localmesh.relay import Relay
 from meshkit import EtcdClient, channel_factory
 from meshkit.client import Connection
@@ -110,7 +110,9 @@ async def test_a_client_that_says_hello_and_nothing_more_is_let_go() -> None:
         writer.close()
 
 
-async def test_a_silent_watch_on_a_forgotten_connection_to_etcd_is_found_within_5_s(etcd: Etcd, figure: Figure) -> None:
+async def test_a_silent_watch_on_a_forgotten_connection_to_etcd_is_found_within_5_s(
+    etcd: EtcdServer, figure: Figure
+) -> None:
     async with Relay(etcd.address) as relay, EtcdClient([relay.address]) as client:
         revision = (await client.list("/a/")).revision
         async with aclosing(client.watch("/a/", revision + 1)) as batches:
@@ -131,7 +133,7 @@ async def test_a_silent_watch_on_a_forgotten_connection_to_etcd_is_found_within_
         figure(f"watch ended after {found:.1f} s, put again after {time.monotonic() - start:.1f} s")
 
 
-async def test_a_member_that_answers_what_cannot_be_read_gives_way_to_the_next(etcd: Etcd) -> None:
+async def test_a_member_that_answers_what_cannot_be_read_gives_way_to_the_next(etcd: EtcdServer) -> None:
     async def nonsense(_request: bytes, _context: Any) -> bytes:
         return b"\xff\xff\xff"
 

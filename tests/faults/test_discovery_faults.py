@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from localmesh.components import BookClient, BookServer, Etcd, EtcdCluster
+from localmesh.components import BookClient, BookServer, EtcdCluster, EtcdServer
 from localmesh.http import request_json
 from localmesh.lines import logged_at
 from localmesh.measure import cpu_seconds
@@ -103,14 +103,14 @@ async def knows(instancer: Instancer, addresses: set[str], *, within: float) -> 
     return time.monotonic() - start
 
 
-async def compact(etcd: Etcd, client: EtcdClient) -> None:
+async def compact(etcd: EtcdServer, client: EtcdClient) -> None:
     revision = (await client.list(PREFIX)).revision
     with contextlib.suppress(Exception):  # the revision may be compacted already
         await request_json(f"http://{etcd.address}/v3/kv/compaction", {"revision": revision, "physical": True})
 
 
 async def test_of_1000_puts_between_list_and_watch_none_is_missed(
-    etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     trial, waits = 0, list[float]()
 
@@ -126,7 +126,9 @@ async def test_of_1000_puts_between_list_and_watch_none_is_missed(
     figure(f"1000 of 1000 heard of, the slowest {max(waits) * 1000:.0f} ms after the start")
 
 
-async def test_a_compaction_while_away_costs_2_s_at_most(etcd: Etcd, etcd_client: EtcdClient, figure: Figure) -> None:
+async def test_a_compaction_while_away_costs_2_s_at_most(
+    etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
+) -> None:
     away = True
 
     async def compacted() -> None:
@@ -149,7 +151,7 @@ async def test_a_compaction_while_away_costs_2_s_at_most(etcd: Etcd, etcd_client
 
 @pytest.mark.parametrize("how", ["cancelled", "ended", "refused"])
 async def test_a_watch_lost_10_times_in_a_row_is_there_again(
-    etcd: Etcd, etcd_client: EtcdClient, figure: Figure, how: str
+    etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure, how: str
 ) -> None:
     losses = 0
     async with Relay(etcd.port) as relay:
@@ -189,7 +191,7 @@ async def test_a_watch_lost_10_times_in_a_row_is_there_again(
 
 
 async def test_programs_use_less_than_1_percent_of_a_core_while_etcd_is_down(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     async with (
         BookServer(run_dir, *SERVER, etcd=etcd.address) as server,
@@ -212,7 +214,7 @@ async def test_programs_use_less_than_1_percent_of_a_core_while_etcd_is_down(
 
 
 async def test_60_s_without_etcd_fail_no_call_unless_the_instances_are_to_be_invalidated(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     flags = ("--calls", "0", "--interval", "20ms")
     async with (
@@ -242,7 +244,7 @@ async def test_60_s_without_etcd_fail_no_call_unless_the_instances_are_to_be_inv
 
 
 async def test_500_keys_in_a_second_cost_at_most_20_list_calls(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     async with EtcdClient([etcd.address]) as own, Instancer(own, PREFIX) as instancer:
         await knows(instancer, set(), within=5)
@@ -259,8 +261,8 @@ async def test_500_keys_in_a_second_cost_at_most_20_list_calls(
         assert calls <= 20
 
 
-async def _leader(cluster: EtcdCluster) -> Etcd:
-    async def probe() -> Etcd:
+async def _leader(cluster: EtcdCluster) -> EtcdServer:
+    async def probe() -> EtcdServer:
         for member in cluster.members:
             if member.process.running:
                 status = await request_json(f"http://{member.address}/v3/maintenance/status", {})

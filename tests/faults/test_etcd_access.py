@@ -11,7 +11,7 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from localmesh.components import TOOLS, BookClient, BookServer, Etcd
+from localmesh.components import TOOLS, BookClient, BookServer, EtcdServer
 from meshkit.etcd import EtcdClient, EtcdLogin
 from meshkit.tls.pem import PemFiles
 from tests.faults.sampling import SERVER, TTL, failures, items, last_missing, wait_calls, wait_keys
@@ -38,12 +38,12 @@ def _files(name: str) -> dict[str, str]:
     return {"ca": "ca.pem", "cert": f"{name}.pem", "key": f"{name}.key"}
 
 
-def etcd_with_tls(run_dir: Path, folder: Path) -> Etcd:
+def etcd_with_tls(run_dir: Path, folder: Path) -> EtcdServer:
     flags = (
         *("--cert-file", str(folder / "etcd.pem"), "--key-file", str(folder / "etcd.key")),
         *("--trusted-ca-file", str(folder / "ca.pem"), "--client-cert-auth"),
     )
-    return Etcd(run_dir, *flags, scheme="https")
+    return EtcdServer(run_dir, *flags, scheme="https")
 
 
 async def test_with_client_certificates_it_reconnects_and_takes_up_changed_files(run_dir: Path, figure: Figure) -> None:
@@ -91,7 +91,7 @@ def test_certificates_of_no_use_are_one_line_and_exit_code_2(run_dir: Path, wron
     assert {"expired": "expired", "missing": "No such file", "another's key": "not that of"}[wrong] in done.stderr
 
 
-def enable_login(etcd: Etcd) -> None:
+def enable_login(etcd: EtcdServer) -> None:
     for command in (
         "user add root:admin",
         "user grant-role root root",
@@ -121,7 +121,7 @@ async def test_with_a_login_whose_token_expires_it_logs_in_again(run_dir: Path, 
     password = run_dir / "password"
     password.write_text("secret\n")
     flags = ("--etcd-user", "book", "--etcd-password-file", str(password))
-    async with Etcd(run_dir, *token_flags(run_dir, kind)) as etcd:
+    async with EtcdServer(run_dir, *token_flags(run_dir, kind)) as etcd:
         enable_login(etcd)
         async with (
             BookServer(run_dir, *SERVER, *flags, etcd=etcd.address) as server,
@@ -149,7 +149,7 @@ async def test_a_wrong_password_is_said_and_a_corrected_one_taken_up(run_dir: Pa
     password = run_dir / "password"
     password.write_text("wrong")
     flags = ("--etcd-user", "book", "--etcd-password-file", str(password))
-    async with Etcd(run_dir, "--bcrypt-cost", "4") as etcd:
+    async with EtcdServer(run_dir, "--bcrypt-cost", "4") as etcd:
         enable_login(etcd)
         server = BookServer(run_dir, *SERVER, *flags, etcd=etcd.address)
         server.spawn()

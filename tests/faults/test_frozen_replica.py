@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer
 from tests.faults.replicas import began
 
 Figure = Callable[[str], None]
@@ -20,7 +20,7 @@ USUAL_MS = 1000.0
 
 @pytest.mark.timeout(240)
 async def test_two_frozen_replicas_cost_rare_clients_no_call_and_after_5_s_no_time(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     servers = [BookServer(run_dir, *LONG_LEASE, etcd=etcd.address) for _ in range(3)]
     async with servers[0], servers[1], servers[2]:

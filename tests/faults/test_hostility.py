@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from localmesh.components import BookServer, Etcd
+from localmesh.components import BookServer, EtcdServer
 from localmesh.waiting import NotYetError, until
 from meshkit import EtcdClient, Instancer
 from meshkit.address import parse_address
@@ -69,7 +69,7 @@ async def good_calls(address: str) -> list[float]:
 
 @pytest.mark.usefixtures("descriptors")
 async def test_a_good_call_takes_under_100_ms_beside_1000_idle_connections_and_50_slow_lorises(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     async def drip(writer: asyncio.StreamWriter) -> None:
         """The start of a request, a byte at a time, without an end."""
@@ -127,7 +127,9 @@ HEADERS = st.dictionaries(
 )
 
 
-async def test_no_message_and_no_header_crashes_or_hangs_the_server(run_dir: Path, etcd: Etcd, figure: Figure) -> None:
+async def test_no_message_and_no_header_crashes_or_hangs_the_server(
+    run_dir: Path, etcd: EtcdServer, figure: Figure
+) -> None:
     async with BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) as server:
         sent: list[tuple[str, bytes, dict[str, str]]] = []
 
@@ -162,7 +164,9 @@ VALUES = st.one_of(
 SUFFIXES = st.one_of(st.binary(max_size=60), st.text(max_size=40).map(str.encode))
 
 
-async def test_no_value_and_no_key_in_etcd_ends_discovery(etcd: Etcd, etcd_client: EtcdClient, figure: Figure) -> None:
+async def test_no_value_and_no_key_in_etcd_ends_discovery(
+    etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
+) -> None:
     batches: list[dict[bytes, bytes]] = []
 
     @settings(max_examples=200, database=None, deadline=None, suppress_health_check=list(HealthCheck))

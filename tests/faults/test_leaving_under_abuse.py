@@ -12,7 +12,7 @@ import pytest
 from book_pb2 import BookInfoParams, BookListParams
 from book_pb2_grpc import BookServiceStub
 
-from localmesh.components import FAST, BookServer, Etcd
+from localmesh.components import FAST, BookServer, EtcdServer
 from meshkit.background import end_tasks
 from tests.support import http2
 
@@ -44,7 +44,7 @@ async def good_call(port: int) -> None:
 
 @pytest.mark.parametrize("abuse", ["answers never read", "resets", "calls that wait for a token", "all of them"])
 async def test_sigterm_under_abuse_ends_the_server_within_its_grace(
-    abuse: str, run_dir: Path, etcd: Etcd, figure: Figure
+    abuse: str, run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     rate = ("--rate", "1") if abuse in {"calls that wait for a token", "all of them"} else ("--rate", "0")
     server = BookServer(run_dir, *FAST, *rate, "--grace", f"{GRACE}s", etcd=etcd.address)
@@ -68,7 +68,7 @@ async def test_sigterm_under_abuse_ends_the_server_within_its_grace(
 
 
 async def test_250_silent_connections_and_150_descriptors_keep_good_calls_out_for_seconds_only(
-    run_dir: Path, etcd: Etcd, figure: Figure
+    run_dir: Path, etcd: EtcdServer, figure: Figure
 ) -> None:
     server = BookServer(run_dir, *FAST, "--grace", f"{GRACE}s", etcd=etcd.address)
     server.command = ["sh", "-c", 'ulimit -n 150 && exec "$@"', "sh", *server.command]

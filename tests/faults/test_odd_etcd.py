@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from localmesh.components import BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.http import request_json
 from localmesh.process import Process
 from localmesh.waiting import NotYetError, until
@@ -27,12 +27,12 @@ STEADY = ("--calls", "0", "--interval", "100ms")
 PREFIX = "/services/book/"
 
 
-async def ask(etcd: Etcd, path: str, **body: Any) -> Any:
+async def ask(etcd: EtcdServer, path: str, **body: Any) -> Any:
     """Ask etcd by its JSON gateway, as `etcdctl` does by gRPC; bytes are base64 there."""
     return await request_json(f"http://{etcd.address}/v3/{path}", body, timeout=20)
 
 
-async def fill(etcd: Etcd, client: EtcdClient) -> None:
+async def fill(etcd: EtcdServer, client: EtcdClient) -> None:
     """Put values until etcd raises its alarm."""
 
     async def put_values() -> None:
@@ -43,7 +43,7 @@ async def fill(etcd: Etcd, client: EtcdClient) -> None:
         await put_values()
 
 
-async def empty(etcd: Etcd) -> None:
+async def empty(etcd: EtcdServer) -> None:
     """What etcd's guide has one do: delete, compact, defragment, disarm."""
     start, end = (base64.b64encode(key).decode() for key in (b"/junk/", b"/junk0"))
     deleted = await ask(etcd, "kv/deleterange", key=start, range_end=end)
@@ -63,7 +63,7 @@ async def test_a_full_etcd_registers_nobody_says_so_and_is_read_on_until_its_ala
     run_dir: Path, figure: Figure
 ) -> None:
     async with (
-        Etcd(run_dir, "--quota-backend-bytes", str(4 * 1024 * 1024)) as etcd,
+        EtcdServer(run_dir, "--quota-backend-bytes", str(4 * 1024 * 1024)) as etcd,
         EtcdClient([etcd.address], timeout=20) as etcd_client,
         BookServer(run_dir, *SHORT_LEASE, etcd=etcd.address) as old,
         BookClient(run_dir, *STEADY, etcd=etcd.address) as client,
@@ -97,8 +97,8 @@ async def test_a_full_etcd_registers_nobody_says_so_and_is_read_on_until_its_ala
 
 
 async def test_a_learner_gives_way_to_a_member_that_answers(run_dir: Path) -> None:
-    async with Etcd(run_dir) as etcd:
-        learner = Etcd(run_dir, "--initial-cluster-state", "existing", name="learner")
+    async with EtcdServer(run_dir) as etcd:
+        learner = EtcdServer(run_dir, "--initial-cluster-state", "existing", name="learner")
         peer = learner.cluster.partition("=")[2]
         await ask(etcd, "cluster/member/add", peerURLs=[peer], isLearner=True)
         learner.cluster = f"{etcd.cluster},{learner.cluster}"
@@ -149,7 +149,7 @@ async def stand_in(code: grpc.StatusCode) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
 async def test_what_is_in_a_members_place_gives_way_whatever_status_it_answers_with(
-    code: grpc.StatusCode, etcd: Etcd
+    code: grpc.StatusCode, etcd: EtcdServer
 ) -> None:
     key = PREFIX + "127.0.0.1:1"
     async with stand_in(code) as address:
@@ -173,7 +173,7 @@ async def test_what_is_in_a_members_place_gives_way_whatever_status_it_answers_w
             assert (await anext(etcd_client.watch(PREFIX, 1))).events
 
 
-async def _refuses_as_learner(learner: Etcd) -> None:
+async def _refuses_as_learner(learner: EtcdServer) -> None:
     async with EtcdClient([learner.address]) as client:
         try:
             await client.list("/")
@@ -186,7 +186,7 @@ async def _refuses_as_learner(learner: Etcd) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="names of one's own need root, for a mount namespace")
 async def test_names_that_do_not_resolve_for_10_s_delay_registration_and_spans_and_cost_none(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Figure
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer, figure: Figure
 ) -> None:
     hosts, resolver = run_dir / "hosts", run_dir / "resolv.conf"
     hosts.write_text("127.0.0.1 localhost\n")

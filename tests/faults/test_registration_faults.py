@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.components import BookClient, BookServer, EtcdServer
 from localmesh.lines import logged_at
 from meshkit import Instancer, Registrar
 from meshkit.etcd import EtcdClient
@@ -26,7 +26,7 @@ Figure = Callable[[str], None]
 
 
 async def test_after_3_ttl_without_etcd_the_key_is_there_and_stays(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     async with BookServer(run_dir, *SERVER, etcd=etcd.address) as server:
         await etcd.process.kill()
@@ -39,7 +39,7 @@ async def test_after_3_ttl_without_etcd_the_key_is_there_and_stays(
 
 
 async def test_an_etcd_that_lost_its_data_has_the_key_within_3_s_and_no_call_fails(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     async with (
         BookServer(run_dir, *SERVER, etcd=etcd.address) as server,
@@ -61,7 +61,7 @@ async def test_an_etcd_that_lost_its_data_has_the_key_within_3_s_and_no_call_fai
 
 
 async def test_a_key_deleted_under_a_living_lease_is_back_within_its_ttl(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     async with BookServer(run_dir, *SERVER, etcd=etcd.address) as server:
         (key,) = await items(etcd_client)
@@ -74,7 +74,7 @@ async def test_a_key_deleted_under_a_living_lease_is_back_within_its_ttl(
 
 
 async def test_calls_go_on_while_etcd_is_frozen_and_registrations_are_back_within_3_s(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     async with (
         BookServer(run_dir, *SERVER, etcd=etcd.address) as one,
@@ -95,7 +95,7 @@ async def test_calls_go_on_while_etcd_is_frozen_and_registrations_are_back_withi
 
 
 async def test_a_killed_servers_key_ends_with_its_lease_and_calls_go_to_the_others(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     async with (
         BookServer(run_dir, *SERVER, etcd=etcd.address) as one,
@@ -122,7 +122,7 @@ async def test_a_killed_servers_key_ends_with_its_lease_and_calls_go_to_the_othe
 
 
 async def test_1000_looks_at_starting_and_stopping_servers_find_no_key_whose_port_refuses(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     rng = random.Random(5)
     stops = 0
@@ -171,7 +171,7 @@ async def test_1000_looks_at_starting_and_stopping_servers_find_no_key_whose_por
 
 
 async def test_a_successor_that_took_over_the_key_keeps_it_when_the_old_one_leaves(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     old = BookServer(run_dir, *SERVER, etcd=etcd.address)
     async with old, BookServer(run_dir, *SERVER, "--advertise", old.address, etcd=etcd.address):
@@ -186,7 +186,7 @@ async def test_a_successor_that_took_over_the_key_keeps_it_when_the_old_one_leav
 
 
 async def test_of_two_registrars_and_two_instancers_in_one_program_one_stops_alone(
-    etcd: Etcd, etcd_client: EtcdClient, figure: Figure
+    etcd: EtcdServer, etcd_client: EtcdClient, figure: Figure
 ) -> None:
     one, two = "127.0.0.1:1001", "127.0.0.1:1002"
     async with contextlib.AsyncExitStack() as stack:

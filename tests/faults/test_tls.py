@@ -13,7 +13,7 @@ from book_pb2 import BookInfoParams
 from book_pb2_grpc import BookServiceStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.components import BookClient, BookServer, EtcdServer
 from localmesh.lines import logged_at
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
@@ -80,7 +80,7 @@ def both_files(run_dir: Path, ca: trustme.CA) -> tuple[Files, Files]:
 
 
 async def test_calls_go_over_mutual_tls_and_probes_go_to_the_plaintext_health_port(
-    run_dir: Path, etcd: Etcd, both_files: tuple[Files, Files], figure: Figure
+    run_dir: Path, etcd: EtcdServer, both_files: tuple[Files, Files], figure: Figure
 ) -> None:
     server_files, client_files = both_files
     health = f"127.0.0.1:{free_port()}"
@@ -146,7 +146,7 @@ def _refusals(  # noqa: PLR0911 - a table
     ],
 )
 async def test_a_peer_with_the_wrong_certificate_is_refused_and_the_error_says_so(
-    run_dir: Path, etcd: Etcd, ca: trustme.CA, other_ca: trustme.CA, case: str
+    run_dir: Path, etcd: EtcdServer, ca: trustme.CA, other_ca: trustme.CA, case: str
 ) -> None:
     (server_flags, client_flags), said_to_the_client, logged_by_the_server = _refusals(run_dir, ca, other_ca, case)
     async with BookServer(run_dir, *SHORT_LEASE, *server_flags, etcd=etcd.address) as server:
@@ -167,7 +167,7 @@ async def test_a_peer_with_the_wrong_certificate_is_refused_and_the_error_says_s
 
 @pytest.mark.parametrize("whose", ["the server's", "the client's"])
 async def test_a_certificate_that_expires_meanwhile_is_refused_at_the_next_connection(
-    run_dir: Path, etcd: Etcd, ca: trustme.CA, whose: str, figure: Figure
+    run_dir: Path, etcd: EtcdServer, ca: trustme.CA, whose: str, figure: Figure
 ) -> None:
     files = Files(run_dir / "server", ca, ca.issue_cert(NAME))
     async with BookServer(run_dir, *SHORT_LEASE, *files.server_flags(), etcd=etcd.address) as server:
@@ -232,7 +232,7 @@ async def test_own_certificates_that_are_of_no_use_are_one_line_and_exit_code_2(
 
 
 async def test_certificates_that_change_are_taken_up_on_both_sides_without_a_failed_call(
-    run_dir: Path, etcd: Etcd, ca: trustme.CA, both_files: tuple[Files, Files], figure: Figure
+    run_dir: Path, etcd: EtcdServer, ca: trustme.CA, both_files: tuple[Files, Files], figure: Figure
 ) -> None:
     """A whole change of CA: trust both, show the new certificates, trust the new one alone."""
     server_files, client_files = both_files
@@ -289,7 +289,7 @@ async def test_certificates_that_change_are_taken_up_on_both_sides_without_a_fai
 
 
 async def test_an_expired_certificate_that_comes_by_a_change_is_not_taken(
-    run_dir: Path, etcd: Etcd, ca: trustme.CA, both_files: tuple[Files, Files]
+    run_dir: Path, etcd: EtcdServer, ca: trustme.CA, both_files: tuple[Files, Files]
 ) -> None:
     server_files, client_files = both_files
     server = BookServer(run_dir, *SHORT_LEASE, *server_files.server_flags(), etcd=etcd.address)

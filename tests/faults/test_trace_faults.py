@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from localmesh.components import FAST, ROOT, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, ROOT, BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.load_client import PATHS, LoadClient
 from localmesh.ports import free_port
 from localmesh.process import Process
@@ -58,7 +58,7 @@ async def test_every_span_is_stored_or_counted_as_dropped(
         with black_hole() as url:
             ledger = await spans_into(run_dir, url)
     elif fault == "restarted":
-        zipkin = Zipkin(run_dir)
+        zipkin = ZipkinServer(run_dir)
         async with zipkin:
             with Front(zipkin.collector) as front:
                 running = asyncio.create_task(spans_into(run_dir, front.url))
@@ -92,7 +92,7 @@ async def _taken(front: Front, batches: int) -> None:
 
 
 async def test_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_doubled(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer, figure: Callable[[str], None]
 ) -> None:
     with Front(zipkin.collector, cut=frozenset({1, 2})) as front:
         async with BookServer(run_dir, *SERVER, etcd=etcd.address):
@@ -108,7 +108,7 @@ async def test_a_batch_whose_answer_was_lost_is_sent_again_and_nothing_is_double
 
 
 async def test_calls_p99_is_at_most_a_tenth_worse_with_a_sick_collector(
-    run_dir: Path, etcd: Etcd, figure: Callable[[str], None]
+    run_dir: Path, etcd: EtcdServer, figure: Callable[[str], None]
 ) -> None:
     """Windows of load by turns, one client a collector; each window is compared with the healthy one of its round.
 
@@ -168,9 +168,9 @@ async def fill_queue(client: LoadClient) -> None:
 
 
 async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
-    run_dir: Path, etcd: Etcd, figure: Callable[[str], None]
+    run_dir: Path, etcd: EtcdServer, figure: Callable[[str], None]
 ) -> None:
-    zipkin = Zipkin(run_dir)
+    zipkin = ZipkinServer(run_dir)
     with Front(zipkin.collector) as front:
         await zipkin.start()
         try:
@@ -202,7 +202,7 @@ async def test_a_zipkin_that_restarts_within_3_s_costs_no_span(
 
 
 async def test_sigterm_of_client_and_server_at_full_speed_costs_no_span(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin, figure: Callable[[str], None]
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer, figure: Callable[[str], None]
 ) -> None:
     before = await zipkin.counts()
     servers = [BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=zipkin.collector) for _ in range(2)]

@@ -9,7 +9,7 @@ import pytest
 from book_pb2 import BookInfo, BookList, BookListParams
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from localmesh.components import FAST, BookServer, Etcd
+from localmesh.components import FAST, BookServer, EtcdServer
 from localmesh.waiting import NotYetError, until
 from tests.support.unary import Unary
 
@@ -41,7 +41,7 @@ async def assert_serves(server: BookServer) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_message_gets_a_status(run_dir: Path, etcd: Etcd, name: str) -> None:
+async def test_a_hostile_message_gets_a_status(run_dir: Path, etcd: EtcdServer, name: str) -> None:
     method, message, expected = HOSTILE[name]
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
         async with Unary(server.address) as client:
@@ -50,14 +50,14 @@ async def test_a_hostile_message_gets_a_status(run_dir: Path, etcd: Etcd, name: 
         await assert_serves(server)
 
 
-async def test_hostile_metadata_gets_a_status(run_dir: Path, etcd: Etcd) -> None:
+async def test_hostile_metadata_gets_a_status(run_dir: Path, etcd: EtcdServer) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, Unary(server.address) as client:
         assert await client.status(INFO, metadata={"x-large": "a" * 100_000}) is not CODES.OK
         assert await client.status(INFO, metadata={"b3": "x" * 4000}) is CODES.OK
         await assert_serves(server)
 
 
-async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path, etcd: Etcd) -> None:
+async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path, etcd: EtcdServer) -> None:
     rng = random.Random(7)
 
     async def garbage(port: int) -> None:
@@ -85,7 +85,7 @@ async def test_100_garbage_connections_leave_the_server_as_it_was(run_dir: Path,
         await until(closed, within=20, what="the connections closed")
 
 
-async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(run_dir: Path, etcd: Etcd) -> None:
+async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(run_dir: Path, etcd: EtcdServer) -> None:
     flags = ("--rate", "0.1", "--drain", "0s", "--grace", "0s")
     async with BookServer(run_dir, *flags, etcd=etcd.address) as server, Unary(server.address) as client:
         assert await client.status(INFO) is CODES.OK
@@ -94,7 +94,7 @@ async def test_a_call_that_cannot_get_its_token_in_time_is_refused_at_once(run_d
         assert asyncio.get_running_loop().time() - start < 4
 
 
-async def test_reflection_lists_the_service(run_dir: Path, etcd: Etcd) -> None:
+async def test_reflection_lists_the_service(run_dir: Path, etcd: EtcdServer) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -105,7 +105,7 @@ async def test_reflection_lists_the_service(run_dir: Path, etcd: Etcd) -> None:
     assert "BookService" in {service.name for service in answers[0].list_services_response.service}
 
 
-async def test_paging(run_dir: Path, etcd: Etcd) -> None:
+async def test_paging(run_dir: Path, etcd: EtcdServer) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server, Unary(server.address) as client:
 
         async def names(**page: int) -> list[tuple[int, str]]:

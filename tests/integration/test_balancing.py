@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer
 from localmesh.lines import logged_at
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
@@ -24,7 +24,7 @@ def picks_of(client: BookClient, instance: str) -> list[dict[str, Any]]:
     return [entry for entry in client.events("picked") if entry["instance"] == instance]
 
 
-async def test_3000_concurrent_calls_over_3_replicas_give_each_1000(run_dir: Path, etcd: Etcd) -> None:
+async def test_3000_concurrent_calls_over_3_replicas_give_each_1000(run_dir: Path, etcd: EtcdServer) -> None:
     flags = ("--calls", "3000", "--concurrency", "300")
     servers = [BookServer(run_dir, *FAST, etcd=etcd.address) for _ in range(3)]
     async with servers[0], servers[1], servers[2]:
@@ -38,7 +38,7 @@ async def test_3000_concurrent_calls_over_3_replicas_give_each_1000(run_dir: Pat
 
 
 async def test_a_new_replica_is_called_within_200_ms_of_its_key_and_one_that_left_not_after_200_ms(
-    run_dir: Path, etcd: Etcd
+    run_dir: Path, etcd: EtcdServer
 ) -> None:
     flags = ("--calls", "0", "--interval", "5ms")
     async with BookServer(run_dir, *FAST, etcd=etcd.address):
@@ -58,7 +58,7 @@ async def test_a_new_replica_is_called_within_200_ms_of_its_key_and_one_that_lef
     assert client.summary["failures"] == 0
 
 
-async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir: Path, etcd: Etcd) -> None:
+async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir: Path, etcd: EtcdServer) -> None:
     flags = ("--calls", "0", "--interval", "5ms")
     newcomer = BookServer(run_dir, *FAST, etcd=etcd.address)
     async with (
@@ -77,7 +77,7 @@ async def test_a_new_replica_that_cannot_be_reached_yet_costs_no_attempt(run_dir
     assert [call for call in client.calls if call["attempts"] > 1] == []
 
 
-async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: Etcd) -> None:
+async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: EtcdServer) -> None:
     # It takes its time, so that the kill meets calls.
     slow = ("--max-list-latency", "300ms", "--max-info-latency", "300ms")
     victim = BookServer(run_dir, *FAST, *slow, "--lease-ttl", "2", etcd=etcd.address)
@@ -92,7 +92,7 @@ async def test_a_replica_that_is_killed_costs_no_call(run_dir: Path, etcd: Etcd)
     assert any(call["attempts"] > 1 for call in client.calls)
 
 
-async def test_a_replica_that_hangs_costs_no_call_its_whole_deadline(run_dir: Path, etcd: Etcd) -> None:
+async def test_a_replica_that_hangs_costs_no_call_its_whole_deadline(run_dir: Path, etcd: EtcdServer) -> None:
     hung = BookServer(run_dir, *FAST, "--drain", "2s", etcd=etcd.address)
     async with BookServer(run_dir, *FAST, etcd=etcd.address), hung:
         hung.freeze()
@@ -141,7 +141,7 @@ async def test_a_call_whose_channel_is_closed_after_the_drain_is_made_again_else
         assert call.result() == b"book"
 
 
-async def test_instances_stay_in_use_while_etcd_is_away(run_dir: Path, etcd: Etcd) -> None:
+async def test_instances_stay_in_use_while_etcd_is_away(run_dir: Path, etcd: EtcdServer) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address):
         client = BookClient(run_dir, "--calls", "0", "--interval", "10ms", etcd=etcd.address)
         async with client:
@@ -156,7 +156,7 @@ async def test_instances_stay_in_use_while_etcd_is_away(run_dir: Path, etcd: Etc
 
 
 async def test_with_every_replica_dead_the_breaker_opens_and_closes_again_by_a_probe(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
 ) -> None:
     port = free_port()
     dead = f"127.0.0.1:{port}"

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from localmesh.components import Etcd, Zipkin
+from localmesh.components import EtcdServer, ZipkinServer
 from localmesh.ports import free_port
 from localmesh.process import Process
 from localmesh.waiting import NotYetError, until
@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 PLACES = 40
 
 
-def example(path: str, run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> Path:
+def example(path: str, run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> Path:
     """A copy that knows where etcd and Zipkin listen."""
     script = run_dir / path.replace("/", "-")
     text = (EXAMPLES / path).read_text().replace("http://127.0.0.1:9411", zipkin.url)
@@ -24,7 +24,7 @@ def example(path: str, run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> Path:
 
 
 async def test_three_services_and_a_stream_are_one_trace_though_a_replica_is_killed(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
 ) -> None:
     def program(path: str, name: str, *arguments: str) -> Process:
         return Process(name, [sys.executable, example(path, run_dir, etcd, zipkin), *arguments], run_dir=run_dir)

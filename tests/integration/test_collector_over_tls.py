@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
 from meshkit.background import end_tasks
 
 
@@ -43,7 +43,7 @@ async def tls_in_front_of(port: int, authority: trustme.CA) -> AsyncIterator[int
 
 @pytest.mark.parametrize("known", [True, False], ids=["authority known", "authority unknown"])
 async def test_spans_go_over_tls_to_a_collector_whose_authority_ssl_cert_file_names(
-    known: bool, run_dir: Path, etcd: Etcd, zipkin: Zipkin, monkeypatch: pytest.MonkeyPatch
+    known: bool, run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(run_dir / "ca.pem")

@@ -8,7 +8,7 @@ import grpc
 from book_pb2 import BookInfo, BookInfoParams, BookList, BookListParams
 from book_pb2_grpc import BookServiceServicer, add_BookServiceServicer_to_server
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.ports import free_port
 from localmesh.program import Program
 from meshkit.etcd import EtcdClient
@@ -18,7 +18,7 @@ PREFIX = "/services/book/"
 
 
 async def test_spans_of_a_call_a_retried_call_and_refused_calls(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, zipkin: ZipkinServer
 ) -> None:
     where: dict[str, Any] = {"etcd": etcd.address, "zipkin": zipkin.collector}
     dead = f"127.0.0.1:{free_port()}"
@@ -47,7 +47,9 @@ async def test_spans_of_a_call_a_retried_call_and_refused_calls(
     check_golden("spans", {title: tree(spans, names) for title, spans in traces.items()})
 
 
-async def test_the_key_in_etcd_and_the_headers_of_a_call(run_dir: Path, etcd: Etcd, etcd_client: EtcdClient) -> None:
+async def test_the_key_in_etcd_and_the_headers_of_a_call(
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
+) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
         listing = await etcd_client.list("/")
         registrations = {
@@ -97,7 +99,7 @@ class Listening(BookServiceServicer):
         )
 
 
-async def test_log_lines_of_a_run_from_start_to_end(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_log_lines_of_a_run_from_start_to_end(run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> None:
     where: dict[str, Any] = {"etcd": etcd.address, "zipkin": zipkin.collector}
     async with BookServer(run_dir, *FAST, **where) as server:
         client = BookClient(run_dir, "--calls", "2", **where)
@@ -114,7 +116,7 @@ async def test_log_lines_of_a_run_from_start_to_end(run_dir: Path, etcd: Etcd, z
 
 async def test_log_lines_of_faults(run_dir: Path) -> None:
     """Only the events that are waited for are compared: what else is logged depends on how fast this machine is."""
-    etcd = Etcd(run_dir)
+    etcd = EtcdServer(run_dir)
     where: dict[str, Any] = {"etcd": etcd.address, "zipkin": f"http://127.0.0.1:{free_port()}/api/v2/spans"}
     server = BookServer(run_dir, *FAST, "--lease-ttl", "2", **where)
     patient = ("--calls", "0", "--interval", "20ms", "--timeout", "300ms", "--breaker-volume", "1000000")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from localmesh.components import Etcd
+from localmesh.components import EtcdServer
 from meshkit import EtcdClient
 from meshkit.errors import EtcdError
 
@@ -44,7 +44,7 @@ async def switchboard(*ports: int) -> AsyncIterator[int]:
         await server.wait_closed()
 
 
-async def test_a_connection_that_ended_up_with_something_else_than_etcds_grpc_is_not_kept(etcd: Etcd) -> None:
+async def test_a_connection_that_ended_up_with_something_else_than_etcds_grpc_is_not_kept(etcd: EtcdServer) -> None:
     other = grpc.aio.server()
     other_port = other.add_insecure_port("127.0.0.1:0")
     await other.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from localmesh.components import Etcd, Zipkin
+from localmesh.components import EtcdServer, ZipkinServer
 from localmesh.http import request_json
 from localmesh.ports import free_port
 from localmesh.process import Process
@@ -22,7 +22,9 @@ def test_it_is_under_60_lines() -> None:
     assert len(EXAMPLE.read_text().splitlines()) < 60
 
 
-async def test_the_greeter_is_discovered_balanced_and_traced(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_the_greeter_is_discovered_balanced_and_traced(
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
+) -> None:
     script = run_dir / "greeter.py"
     text = EXAMPLE.read_text().replace("127.0.0.1:2379", etcd.address).replace("http://127.0.0.1:9411", zipkin.url)
     script.write_text(text)
@@ -57,7 +59,7 @@ async def test_the_greeter_is_discovered_balanced_and_traced(run_dir: Path, etcd
         assert all(f"127.0.0.1:{port}" in error for port in ports)
 
 
-def example(path: str, run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> Path:
+def example(path: str, run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> Path:
     """A copy that knows where etcd and Zipkin listen."""
     script = run_dir / path.replace("/", "-")
     text = (EXAMPLES / path).read_text().replace("http://127.0.0.1:9411", zipkin.url)
@@ -73,7 +75,9 @@ def test_with_a_generated_stub_it_is_at_most_ten_lines(path: str) -> None:
     assert len([line for line in body.splitlines() if line]) <= 10
 
 
-async def test_hello_is_said_by_each_server_in_a_whole_trace(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_hello_is_said_by_each_server_in_a_whole_trace(
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
+) -> None:
     server, client = (example(f"hello/{name}.py", run_dir, etcd, zipkin) for name in ("server", "client"))
     address = f"127.0.0.1:{free_port()}"
     serving = Process("hello-server", [sys.executable, server, address], run_dir=run_dir)

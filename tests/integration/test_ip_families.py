@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from localmesh.components import BookClient, BookServer, Etcd
+from localmesh.components import BookClient, BookServer, EtcdServer
 from localmesh.ports import free_port
 from tests.support.chart import render
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-async def test_a_replica_is_called_at_an_address_of_either_family(run_dir: Path, etcd: Etcd, host: str) -> None:
+async def test_a_replica_is_called_at_an_address_of_either_family(run_dir: Path, etcd: EtcdServer, host: str) -> None:
     listen = render().environment("server")["BOOK_SERVER_LISTEN"]
     assert listen is not None
     port = free_port()

@@ -7,14 +7,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from localmesh.components import Etcd, EtcdCluster
+from localmesh.components import EtcdCluster, EtcdServer
 from meshkit.etcd import EtcdClient
 from tests.support.chart import CHART
 
 EXISTING = {"ETCD_INITIAL_CLUSTER_STATE": "existing"}
 
 
-async def script(member: Etcd, cluster: EtcdCluster, **environment: str) -> subprocess.CompletedProcess[str]:
+async def script(member: EtcdServer, cluster: EtcdCluster, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it as it would before that member starts."""
     # In a pod, hosts differ and ports do not; here it is the other way round.
     others = ",".join(
@@ -46,7 +46,7 @@ async def test_a_member_that_lost_its_data_joins_again_once_it_is_told_to(run_di
             joined = await script(lost, cluster, **EXISTING)
             assert joined.stdout == "it lost its data, and joins the others anew\n", joined.stderr
 
-        again = Etcd(run_dir, "--initial-cluster-state", "existing", name=lost.name, port=lost.port)
+        again = EtcdServer(run_dir, "--initial-cluster-state", "existing", name=lost.name, port=lost.port)
         again.peer_port, again.cluster = lost.peer_port, lost.cluster
         cluster.members[1] = again
         await again.start()

@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
 from meshkit.etcd import EtcdClient
 from meshkit.tracing.sampling import sampler_of
 
@@ -79,7 +79,7 @@ async def stock_service(address: str, zipkin: str, propagator: TextMapPropagator
 
 @pytest.mark.parametrize("propagator", PROPAGATORS)
 async def test_a_call_through_a_service_with_stock_instrumentation_is_one_trace(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin, propagator: str
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, zipkin: ZipkinServer, propagator: str
 ) -> None:
     flags: tuple[str, ...] = ("--propagators", propagator)
     async with (
@@ -104,7 +104,7 @@ async def test_a_call_through_a_service_with_stock_instrumentation_is_one_trace(
 
 
 async def test_traces_kept_by_ratio_are_whole_and_the_others_leave_nothing(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
 ) -> None:
     count, ratio = 300, 0.2
     sampling = "--sampler", "parentbased_traceidratio", "--sampler-arg", str(ratio)
@@ -171,7 +171,7 @@ def otlp_collector() -> Iterator[OtlpCollector]:
 
 
 async def test_a_collector_gets_each_calls_whole_trace_by_otlp_as_the_variables_say(
-    run_dir: Path, etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+    run_dir: Path, etcd: EtcdServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with otlp_collector() as collector:
         variables = {

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from localmesh.components import BookServer, Etcd
+from localmesh.components import BookServer, EtcdServer
 
 SCRIPTS = Path(sys.executable).parent
 WITHIN = 120.0
 SIGPIPE = 128 + 13
 
 
-def flags(etcd: Etcd) -> list[str]:
+def flags(etcd: EtcdServer) -> list[str]:
     return ["--etcd", etcd.address, "--zipkin", "off"]
 
 
@@ -26,7 +26,7 @@ def in_a_shell(command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["sh", "-c", command], capture_output=True, timeout=WITHIN, check=False)
 
 
-async def test_a_client_whose_reader_goes_ends_without_a_word(run_dir: Path, etcd: Etcd) -> None:
+async def test_a_client_whose_reader_goes_ends_without_a_word(run_dir: Path, etcd: EtcdServer) -> None:
     async with BookServer(run_dir, "--rate", "0", etcd=etcd.address):
         with started(SCRIPTS / "book-client", *flags(etcd), "--calls", "0") as client:
             assert client.stdout is not None
@@ -37,7 +37,7 @@ async def test_a_client_whose_reader_goes_ends_without_a_word(run_dir: Path, etc
             assert client.stderr.read() == b""
 
 
-async def test_a_server_whose_reader_goes_serves_on(etcd: Etcd) -> None:
+async def test_a_server_whose_reader_goes_serves_on(etcd: EtcdServer) -> None:
     server_flags = (*flags(etcd), "--listen", "127.0.0.1:0", "--rate", "0", "--drain", "0s")
     with started(SCRIPTS / "book-server", *server_flags) as server:
         assert server.stdout is not None
@@ -52,7 +52,7 @@ async def test_a_server_whose_reader_goes_serves_on(etcd: Etcd) -> None:
 
 
 @pytest.mark.parametrize("output", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
-async def test_calls_are_made_whatever_standard_output_is(run_dir: Path, etcd: Etcd, output: str) -> None:
+async def test_calls_are_made_whatever_standard_output_is(run_dir: Path, etcd: EtcdServer, output: str) -> None:
     async with BookServer(run_dir, "--rate", "0", etcd=etcd.address):
         program = " ".join([str(SCRIPTS / "book-client"), *flags(etcd), "--calls", "3"])
         done = in_a_shell(f"{program} {output}")

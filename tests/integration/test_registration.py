@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from localmesh.components import BookServer, Etcd, EtcdCluster, Zipkin
+from localmesh.components import BookServer, EtcdCluster, EtcdServer, ZipkinServer
 from localmesh.http import request_json
 from localmesh.lines import logged_at
 from localmesh.process import Process
@@ -43,7 +43,7 @@ async def health_of(client: Any, service: str = "") -> int:
 
 
 async def test_key_value_and_lease_are_those_of_the_contract(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
 ) -> None:
     async with BookServer(run_dir, "--drain", "0s", "--lease-ttl", "7", etcd=etcd.address) as server:
         (item,) = (await etcd_client.list(PREFIX)).items
@@ -58,7 +58,7 @@ async def test_key_value_and_lease_are_those_of_the_contract(
 
 
 async def test_with_etcd_down_at_start_it_serves_is_not_ready_and_registers_once_etcd_is_up(run_dir: Path) -> None:
-    etcd = Etcd(run_dir)
+    etcd = EtcdServer(run_dir)
     server = BookServer(run_dir, "--drain", "0s", etcd=etcd.address)
     server.spawn()
     try:
@@ -99,7 +99,7 @@ async def test_it_serves_within_2_seconds_of_its_start_though_etcd_hangs(run_dir
 
 
 async def test_a_lease_revoked_from_outside_costs_2_seconds_at_most(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
 ) -> None:
     async with BookServer(run_dir, "--drain", "0s", etcd=etcd.address) as server:
         (item,) = (await etcd_client.list(PREFIX)).items
@@ -108,7 +108,7 @@ async def test_a_lease_revoked_from_outside_costs_2_seconds_at_most(
 
 
 @pytest.mark.parametrize("keeps_data", [True, False], ids=["with its data", "without its data"])
-async def test_an_etcd_that_restarts_finds_the_key_again(run_dir: Path, etcd: Etcd, keeps_data: bool) -> None:
+async def test_an_etcd_that_restarts_finds_the_key_again(run_dir: Path, etcd: EtcdServer, keeps_data: bool) -> None:
     async with BookServer(run_dir, "--drain", "0s", etcd=etcd.address) as server:
         await etcd.process.kill()
         if not keeps_data:
@@ -121,7 +121,7 @@ async def test_an_etcd_that_restarts_finds_the_key_again(run_dir: Path, etcd: Et
 
 
 async def test_an_etcd_frozen_for_longer_than_the_lease_finds_the_key_again(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
 ) -> None:
     async with BookServer(run_dir, "--drain", "0s", "--lease-ttl", "2", etcd=etcd.address) as server:
         etcd.process.freeze()
@@ -133,7 +133,9 @@ async def test_an_etcd_frozen_for_longer_than_the_lease_finds_the_key_again(
         await registered(etcd_client, PREFIX + server.address, within=3)
 
 
-async def test_a_killed_server_is_gone_after_its_lease(run_dir: Path, etcd: Etcd, etcd_client: EtcdClient) -> None:
+async def test_a_killed_server_is_gone_after_its_lease(
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
+) -> None:
     async with BookServer(run_dir, "--lease-ttl", "1", etcd=etcd.address) as server:
         await server.kill()
 
@@ -145,7 +147,7 @@ async def test_a_killed_server_is_gone_after_its_lease(run_dir: Path, etcd: Etcd
 
 
 async def test_sigterm_with_20_calls_in_flight_fails_none_and_flushes_the_spans(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, zipkin: ZipkinServer
 ) -> None:
     flags = ("--rate", "0", "--max-list-latency", "2s", "--drain", "500ms", "--grace", "10s")
     async with BookServer(run_dir, *flags, etcd=etcd.address, zipkin=zipkin.collector) as server:
@@ -169,7 +171,7 @@ async def test_sigterm_with_20_calls_in_flight_fails_none_and_flushes_the_spans(
     assert order.index("leaving") < order.index("deregistered") < order.index("stopped")
 
 
-async def test_calls_that_outlast_the_grace_are_cut_off(run_dir: Path, etcd: Etcd) -> None:
+async def test_calls_that_outlast_the_grace_are_cut_off(run_dir: Path, etcd: EtcdServer) -> None:
     flags = ("--rate", "0.01", "--drain", "0s", "--grace", "300ms")
     async with BookServer(run_dir, *flags, etcd=etcd.address) as server, Unary(server.address) as client:
         await client.call("/BookService/GetBookInfo")
@@ -180,7 +182,7 @@ async def test_calls_that_outlast_the_grace_are_cut_off(run_dir: Path, etcd: Etc
 
 
 async def test_a_taken_port_is_one_line_and_exit_code_1_and_no_key(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient
 ) -> None:
     server = BookServer(run_dir, etcd=etcd.address, port=etcd.port)
     server.spawn()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from localmesh.components import Etcd
+from localmesh.components import EtcdServer
 from localmesh.ports import free_port
 from meshkit.etcd import EtcdClient
 
@@ -99,7 +99,7 @@ def test_a_signal_ends_a_program_that_starts(name: str, way: str, number: signal
 
 @needs_namespaces
 @pytest.mark.parametrize("name", ["book-server", "book-client"])
-async def test_process_1_that_starts_ends_unregistered(name: str, etcd: Etcd, etcd_client: EtcdClient) -> None:
+async def test_process_1_that_starts_ends_unregistered(name: str, etcd: EtcdServer, etcd_client: EtcdClient) -> None:
     with running(*AS_PROCESS_1, SCRIPTS / name, *_flags(name, etcd.address)) as program:
         process = child_of(program.pid)
         wait_for(lambda: catches(process, signal.SIGTERM), "a handler for SIGTERM")
@@ -111,7 +111,7 @@ async def test_process_1_that_starts_ends_unregistered(name: str, etcd: Etcd, et
 
 @needs_namespaces
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-async def test_a_second_signal_ends_process_1_at_once(second: signal.Signals, etcd: Etcd) -> None:
+async def test_a_second_signal_ends_process_1_at_once(second: signal.Signals, etcd: EtcdServer) -> None:
     flags = (*_flags("book-server", etcd.address), "--drain", "1h")
     with running(*AS_PROCESS_1, SCRIPTS / "book-server", *flags) as program:
         process = child_of(program.pid)
@@ -125,7 +125,7 @@ async def test_a_second_signal_ends_process_1_at_once(second: signal.Signals, et
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-async def test_any_of_the_signals_makes_a_program_leave_properly(number: signal.Signals, etcd: Etcd) -> None:
+async def test_any_of_the_signals_makes_a_program_leave_properly(number: signal.Signals, etcd: EtcdServer) -> None:
     with running(SCRIPTS / "book-server", *_flags("book-server", etcd.address), "--drain", "0s") as program:
         read_until(program, "event=ready")
         program.send_signal(number)
@@ -135,7 +135,7 @@ async def test_any_of_the_signals_makes_a_program_leave_properly(number: signal.
     assert errors == ""
 
 
-async def test_under_nohup_a_hangup_is_nothing(etcd: Etcd) -> None:
+async def test_under_nohup_a_hangup_is_nothing(etcd: EtcdServer) -> None:
     with running("nohup", SCRIPTS / "book-server", *_flags("book-server", etcd.address), "--drain", "0s") as program:
         read_until(program, "event=ready")
         program.send_signal(signal.SIGHUP)

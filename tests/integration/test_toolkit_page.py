@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trustme
 
-from localmesh.components import Etcd, Zipkin
+from localmesh.components import EtcdServer, ZipkinServer
 from localmesh.ports import free_port
 from localmesh.process import Process
 
@@ -21,7 +21,9 @@ def code() -> str:
     return f"import asyncio\n\n\nasync def main():\n{body}\n\nasyncio.run(main())\n"
 
 
-async def test_the_code_of_the_toolkit_page_runs_from_top_to_bottom(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_the_code_of_the_toolkit_page_runs_from_top_to_bottom(
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
+) -> None:
     authority = trustme.CA()
     client = authority.issue_cert("client")
     authority.cert_pem.write_to_path(str(run_dir / "ca.pem"))

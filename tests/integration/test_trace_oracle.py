@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.http import request_json
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
@@ -16,7 +16,7 @@ SERVER = (*FAST, "--max-list-latency", "5ms", "--drain", "500ms")
 
 
 async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_another_leaves(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, zipkin: ZipkinServer
 ) -> None:
     dead = f"127.0.0.1:{free_port()}"
     await etcd_client.put("/services/book/" + dead, dead)
@@ -49,7 +49,7 @@ async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_anothe
     assert len(verdict.failed_attempts) == sum(call.attempts - 1 for call in calls)
 
 
-async def traces(zipkin: Zipkin, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
+async def traces(zipkin: ZipkinServer, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
     chunks = [ids[start : start + 100] for start in range(0, len(ids), 100)]
     answers = await asyncio.gather(
         *(request_json(f"{zipkin.url}/api/v2/traceMany?traceIds={','.join(chunk)}", timeout=10) for chunk in chunks)

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.ports import free_port
 from meshkit.etcd import EtcdClient
 from tests.support.unary import Unary
@@ -23,7 +23,7 @@ def by_kind(spans: list[dict[str, Any]], kind: str | None) -> dict[str, dict[str
     return {span["name"]: span for span in spans if span.get("kind") == kind}
 
 
-async def test_one_call_is_exactly_5_spans_of_one_tree(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_one_call_is_exactly_5_spans_of_one_tree(run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server:
         client = BookClient(run_dir, "--calls", "1", etcd=etcd.address, zipkin=zipkin.collector)
         assert await run_client(client) == 0
@@ -70,7 +70,7 @@ async def test_one_call_is_exactly_5_spans_of_one_tree(run_dir: Path, etcd: Etcd
 
 
 async def test_a_call_whose_first_instance_is_dead_is_one_trace_with_the_failed_attempt(
-    run_dir: Path, etcd: Etcd, etcd_client: EtcdClient, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, etcd_client: EtcdClient, zipkin: ZipkinServer
 ) -> None:
     dead = f"127.0.0.1:{free_port()}"
     await etcd_client.put(PREFIX + dead, dead)
@@ -95,7 +95,7 @@ async def test_a_call_whose_first_instance_is_dead_is_one_trace_with_the_failed_
     assert {span["tags"]["attempt"] for span in others} == {"2"}
 
 
-async def test_a_refused_call_has_its_trace_too(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_a_refused_call_has_its_trace_too(run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> None:
     client = BookClient(
         run_dir,
         *("--calls", "2", "--timeout", "500ms", "--breaker-volume", "1"),
@@ -111,7 +111,9 @@ async def test_a_refused_call_has_its_trace_too(run_dir: Path, etcd: Etcd, zipki
         assert reason in root["tags"]["error"]
 
 
-async def test_the_server_continues_a_stock_clients_trace(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_the_server_continues_a_stock_clients_trace(
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
+) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
         Unary(server.address) as client,
@@ -126,7 +128,7 @@ async def test_the_server_continues_a_stock_clients_trace(run_dir: Path, etcd: E
 
 
 async def test_sampled_0_leaves_no_span_and_malformed_headers_never_fail_a_call(
-    run_dir: Path, etcd: Etcd, zipkin: Zipkin
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
 ) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
@@ -146,7 +148,9 @@ async def test_sampled_0_leaves_no_span_and_malformed_headers_never_fail_a_call(
         assert await zipkin.trace(dropped) == []
 
 
-async def test_a_request_that_is_refused_is_no_failure_of_the_server(run_dir: Path, etcd: Etcd, zipkin: Zipkin) -> None:
+async def test_a_request_that_is_refused_is_no_failure_of_the_server(
+    run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
+) -> None:
     async with (
         BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector) as server,
         Unary(server.address) as client,

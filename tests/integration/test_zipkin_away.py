@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from localmesh.components import FAST, BookClient, BookServer, Etcd, Zipkin
+from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
 from localmesh.lines import logged_at
 from localmesh.ports import free_port
 
@@ -42,7 +42,9 @@ def collector(request: pytest.FixtureRequest) -> Iterator[str]:
         thread.join()
 
 
-async def test_calls_go_on_drops_are_counted_and_the_exit_is_quick(run_dir: Path, etcd: Etcd, collector: str) -> None:
+async def test_calls_go_on_drops_are_counted_and_the_exit_is_quick(
+    run_dir: Path, etcd: EtcdServer, collector: str
+) -> None:
     async with BookServer(run_dir, *FAST, etcd=etcd.address) as server:
         client = BookClient(run_dir, "--calls", "100", etcd=etcd.address, zipkin=collector)
         client.spawn()
@@ -57,8 +59,8 @@ async def test_calls_go_on_drops_are_counted_and_the_exit_is_quick(run_dir: Path
         assert await server.stop() == 0
 
 
-async def test_a_zipkin_that_comes_up_late_gets_the_spans_of_the_calls_before(run_dir: Path, etcd: Etcd) -> None:
-    zipkin = Zipkin(run_dir)
+async def test_a_zipkin_that_comes_up_late_gets_the_spans_of_the_calls_before(run_dir: Path, etcd: EtcdServer) -> None:
+    zipkin = ZipkinServer(run_dir)
     async with BookServer(run_dir, *FAST, etcd=etcd.address, zipkin=zipkin.collector):
         client = BookClient(run_dir, "--calls", "0", "--interval", "1s", etcd=etcd.address, zipkin=zipkin.collector)
         async with client:
@@ -68,7 +70,7 @@ async def test_a_zipkin_that_comes_up_late_gets_the_spans_of_the_calls_before(ru
                 assert await client.stop() == 0
 
 
-async def test_each_failed_try_to_send_spans_is_logged_at_debug_only(run_dir: Path, etcd: Etcd) -> None:
+async def test_each_failed_try_to_send_spans_is_logged_at_debug_only(run_dir: Path, etcd: EtcdServer) -> None:
     away = f"http://127.0.0.1:{free_port()}/api/v2/spans"
     async with BookServer(run_dir, *FAST, etcd=etcd.address):
         reasons = {}

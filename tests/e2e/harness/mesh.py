@@ -21,7 +21,7 @@ from tests.e2e.harness.registry import Registry
 from tests.e2e.harness.replicas import Replica, calls_to
 from tests.e2e.harness.slowness import Slowness
 from tests.e2e.harness.waiting import NotYetError, until
-from tests.e2e.harness.zipkin import Zipkin
+from tests.e2e.harness.zipkin import ZipkinReader
 
 __all__ = ["CONCURRENCY", "LEASE_TTL", "Mesh"]
 
@@ -77,9 +77,9 @@ class Mesh:
         self._parsed: dict[str, tuple[int, list[Call]]] = {}
 
     @cached_property
-    def zipkin(self) -> Zipkin:
+    def zipkin(self) -> ZipkinReader:
         """The Zipkin that the release sends its spans to."""
-        return Zipkin(self.cluster, self.namespace, f"{self._infra}-zipkin")
+        return ZipkinReader(self.cluster, self.namespace, f"{self._infra}-zipkin")
 
     @property
     def prefix(self) -> str:

@@ -12,13 +12,13 @@ from tests.e2e.harness.calls import Call
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.oracle import Excuse, Verdict, judge, problems
 
-__all__ = ["Zipkin"]
+__all__ = ["ZipkinReader"]
 
 # An id takes 33 characters of a request line, of which Zipkin's server takes 4,096.
 IDS_A_REQUEST = 100
 
 
-class Zipkin:
+class ZipkinReader:
     """One release's Zipkin (https://zipkin.io/zipkin-api/)."""
 
     def __init__(self, cluster: Cluster, namespace: str, service: str) -> None:
