@@ -56,9 +56,16 @@ def narrow(seconds: float | None) -> None:
 
     No timer is started: code that waits asks `remaining()`, or uses `within`.
     """
-    if seconds is not None:
-        deadline, inner = _deadline.get(), asyncio.get_running_loop().time() + seconds
-        _deadline.set(inner if deadline is None else min(deadline, inner))
+    _deadline.set(_sooner(seconds))
+
+
+def _sooner(seconds: float | None) -> float | None:
+    """The deadline in force, or the one in so many seconds if that is sooner."""
+    deadline = _deadline.get()
+    if seconds is None:
+        return deadline
+    inner = asyncio.get_running_loop().time() + seconds
+    return inner if deadline is None else min(deadline, inner)
 
 
 class within:  # noqa: N801 - reads as the statement that it is: `async with deadline.within(1.0):`
@@ -74,10 +81,7 @@ class within:  # noqa: N801 - reads as the statement that it is: `async with dea
         self._seconds = seconds
 
     async def __aenter__(self) -> None:
-        deadline = _deadline.get()
-        if self._seconds is not None:
-            inner = asyncio.get_running_loop().time() + self._seconds
-            deadline = inner if deadline is None else min(deadline, inner)
+        deadline = _sooner(self._seconds)
         self._token = _deadline.set(deadline)
         self._timeout = asyncio.timeout_at(deadline)
         await self._timeout.__aenter__()
