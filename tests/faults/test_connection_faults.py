@@ -16,6 +16,7 @@ from meshkit import EtcdClient, channel_factory
 from meshkit.client import Connection
 from meshkit.errors import EtcdError
 from meshkit.options import server_options
+from tests.support.listening import listening
 
 Figure = Callable[[str], None]
 # What the mesh promises, and as much again for a busy machine.
@@ -35,12 +36,8 @@ async def echo_server() -> AsyncIterator[str]:
     server = grpc.aio.server(options=server_options())
     methods: dict[str, Any] = {"Sleep": grpc.unary_unary_rpc_method_handler(answer)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Echo", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    async with listening(server) as address:
+        yield address
 
 
 def sleeping(channel: grpc.aio.Channel, _: str) -> Any:
@@ -140,14 +137,10 @@ async def test_a_member_that_answers_what_cannot_be_read_gives_way_to_the_next(e
     other = grpc.aio.server()
     methods: dict[str, Any] = {"Range": grpc.unary_unary_rpc_method_handler(nonsense)}
     other.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("etcdserverpb.KV", methods),))
-    port = other.add_insecure_port("127.0.0.1:0")
-    await other.start()
-    try:
-        async with EtcdClient([f"127.0.0.1:{port}"]) as client:
+    async with listening(other) as address:
+        async with EtcdClient([address]) as client:
             with pytest.raises(EtcdError, match="cannot be read"):
                 await client.list("/a/")
         for _ in range(4):
-            async with EtcdClient([f"127.0.0.1:{port}", etcd.address]) as client:
+            async with EtcdClient([address, etcd.address]) as client:
                 assert (await client.list("/a/")).items == ()
-    finally:
-        await other.stop(None)

@@ -21,6 +21,7 @@ from localmesh.waiting import NotYetError, until
 from meshkit import EtcdClient
 from meshkit.errors import EtcdError
 from tests.faults.replicas import SHORT_LEASE
+from tests.support.listening import listening
 
 Figure = Callable[[str], None]
 STEADY = ("--calls", "0", "--interval", "100ms")
@@ -139,12 +140,8 @@ async def stand_in(code: grpc.StatusCode) -> AsyncIterator[str]:
         raise AssertionError("unreachable: abort raises")
 
     server = grpc.aio.server(handlers=(Refusing(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
+    async with listening(server) as address:
+        yield address
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
