@@ -11,7 +11,7 @@ import grpc
 
 from meshkit import deadline
 
-__all__ = ["CheckedCall", "DeadlineChannel", "checked", "lenient"]
+__all__ = ["CallAround", "CheckedCall", "DeadlineChannel", "IteratesByReading", "checked", "lenient"]
 
 
 class DeadlineChannel(grpc.aio.Channel):
@@ -97,15 +97,15 @@ def checked(answer: Any) -> Any:
     return answer
 
 
-class CheckedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
-    """A call that fails with INTERNAL when its answer cannot be decoded."""
+class CallAround(grpc.aio.Call):
+    """A call object that asks another one; see grpc.aio.Call.
+
+    Args:
+        call: the other one.
+    """
 
     def __init__(self, call: Any) -> None:
         self._call = call
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        """The answer; see grpc.aio.UnaryUnaryCall, as for the methods below."""
-        return checked((yield from self._call.__await__()))
 
     async def code(self) -> grpc.StatusCode:
         return await self._call.code()  # type: ignore[no-any-return]
@@ -136,3 +136,26 @@ class CheckedCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
 
     def add_done_callback(self, callback: Any) -> None:
         self._call.add_done_callback(lambda _: callback(self))
+
+
+class CheckedCall(CallAround, grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
+    """A call that fails with INTERNAL when its answer cannot be decoded."""
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return checked((yield from self._call.__await__()))
+
+
+class IteratesByReading:
+    """Iteration over the answers of a stream, by its `read`."""
+
+    async def read(self) -> Any:
+        raise NotImplementedError
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return message

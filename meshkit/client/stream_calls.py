@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Generator
-from typing import Any, Self
+from typing import Any
 from weakref import ref
 
 import grpc
 
 from meshkit.client.calls import CallHandle, UnaryCall
+from meshkit.client.deadline_channel import IteratesByReading
 from meshkit.client.requests import Requests
 from meshkit.client.streams import NOTHING, OutgoingStream
 
@@ -56,17 +57,8 @@ class _StreamCall(CallHandle):
             raise self._outgoing.error
 
 
-class _Reading(_StreamCall):
+class _Reading(IteratesByReading, _StreamCall):
     """A stream of answers: read it, or iterate over it."""
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await self.read()
-        if message is grpc.aio.EOF:
-            raise StopAsyncIteration
-        return message
 
     async def read(self) -> Any:
         """The next answer, or `grpc.aio.EOF`.

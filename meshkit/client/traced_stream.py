@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from opentelemetry.trace import Span
 
 from meshkit import deadline
-from meshkit.client.deadline_channel import checked
+from meshkit.client.deadline_channel import CallAround, IteratesByReading, checked
 from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import record_status
 from meshkit.tracing.propagation import Headers
@@ -147,14 +147,14 @@ def is_provisional(code: grpc.StatusCode, details: str | None) -> bool:
     return code is grpc.StatusCode.INTERNAL and details == "Internal error from Core"
 
 
-class _TracedStream(grpc.aio.Call):
+class _TracedStream(CallAround):
     """What all streams have; see grpc.aio.Call.
 
     One that nobody holds any more is cancelled. gRPC means to do so, but holds on to it until it has ended.
     """
 
     def __init__(self, call: Any, life: _Life) -> None:
-        self._call = call
+        super().__init__(call)
         self._life = life
         self._loop = asyncio.get_running_loop()
         life.follow(call)
@@ -173,15 +173,9 @@ class _TracedStream(grpc.aio.Call):
         await self._life.ended.wait()
         return self._life.details
 
-    async def initial_metadata(self) -> Any:
-        return await self._call.initial_metadata()
-
     async def trailing_metadata(self) -> Any:
         await self._life.ended.wait()
         return self._life.trailing_metadata
-
-    async def wait_for_connection(self) -> None:
-        await self._call.wait_for_connection()
 
     def cancel(self) -> bool:
         return _cancel(self._call, self._life)
@@ -191,12 +185,6 @@ class _TracedStream(grpc.aio.Call):
 
     def done(self) -> bool:
         return self._life.ended.is_set()
-
-    def time_remaining(self) -> float | None:
-        return self._call.time_remaining()  # type: ignore[no-any-return]
-
-    def add_done_callback(self, callback: Any) -> None:
-        self._call.add_done_callback(lambda _: callback(self))
 
 
 def _cancel(call: Any, life: _Life) -> bool:
@@ -209,22 +197,13 @@ def _cancel(call: Any, life: _Life) -> bool:
     return True
 
 
-class _Reading(_TracedStream):
+class _Reading(IteratesByReading, _TracedStream):
     """A stream of answers."""
 
     def __init__(self, call: Any, life: _Life) -> None:
         super().__init__(call, life)
         # Not its `read`, which gives no more answers once there is a status, be it a provisional one.
         self._answers = aiter(call)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        message = await self.read()
-        if message is grpc.aio.EOF:
-            raise StopAsyncIteration
-        return message
 
     async def read(self) -> Any:
         try:
