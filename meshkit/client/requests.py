@@ -86,17 +86,19 @@ class Requests:
 
     async def _messages(self, attempt: int) -> AsyncIterator[bytes]:
         number = 0
+        # Looked at before each wait, too: the attempt may end while gRPC is sending.
         while attempt == self._attempt:
-            while number < self._given:
+            if number < self._given:
                 yield self._kept[number - self._dropped]
                 # gRPC asks for the next one once it has sent this.
                 number += 1
                 self._sent = max(self._sent, number)
                 self._let_go(number)
                 self._tell()
-            if self._complete:
+            elif self._complete:
                 return
-            await self._changed.wait()
+            else:
+                await self._changed.wait()
 
     def stop(self) -> None:
         """The attempt is over. gRPC would wait for its next request for ever."""
