@@ -186,6 +186,16 @@ class _TracedStream(CallAround):
     def done(self) -> bool:
         return self._life.ended.is_set()
 
+    async def _raise_failure(self) -> None:
+        """Wait for the end, and raise what the call has failed with, if it has."""
+        code, details = await self.code(), await self.details()
+        if code is grpc.StatusCode.OK:
+            return
+        if self.cancelled():
+            raise asyncio.CancelledError
+        nothing = grpc.aio.Metadata()
+        raise grpc.aio.AioRpcError(code, nothing, self._life.trailing_metadata, details=details)
+
 
 def _cancel(call: Any, life: _Life) -> bool:
     if call.cancel():
@@ -225,13 +235,8 @@ class _Reading(IteratesByReading, _TracedStream):
 
     async def _end(self) -> Any:
         """EOF, unless the call has failed."""
-        code, details = await self.code(), await self.details()
-        if code is grpc.StatusCode.OK:
-            return grpc.aio.EOF
-        if self.cancelled():
-            raise asyncio.CancelledError
-        nothing = grpc.aio.Metadata()
-        raise grpc.aio.AioRpcError(code, nothing, self._life.trailing_metadata, details=details)
+        await self._raise_failure()
+        return grpc.aio.EOF
 
 
 class _Writing(_TracedStream):
@@ -257,6 +262,12 @@ class _StreamUnary(_Writing, grpc.aio.StreamUnaryCall):  # type: ignore[type-arg
     """A stream of requests, one answer."""
 
     def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            return checked((yield from self._call.__await__()))
+        except grpc.aio.AioRpcError as error:
+            if not is_provisional(error.code(), error.details()):
+                raise
+        yield from self._raise_failure().__await__()
         return checked((yield from self._call.__await__()))
 
 
