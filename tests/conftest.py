@@ -15,8 +15,10 @@ from meshkit.etcd import EtcdClient
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-# Under nohup the tests, and what they start, would ignore it.
+# Under nohup, or in the background of a script, the tests and what they start would ignore these signals.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
