@@ -12,7 +12,7 @@ CHECKED := meshkit services localmesh toolchain deploy/kind tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
 BENCH_ENV := .tools/bench-env
-PROTOS := book helloworld route_guide
+PROTOS := book faults helloworld route_guide
 PROTO_FILES := $(PROTOS:%=%.proto)
 GENERATED := $(foreach name,$(PROTOS),$(name)_pb2.py $(name)_pb2.pyi $(name)_pb2_grpc.py)
 
@@ -30,8 +30,8 @@ stamp = { "$(if $(filter file,$(origin PYTHON)),$(BIN)/python,$(PYTHON))" --vers
 ##@ Run
 
 .PHONY: demo
-demo: setup ## start etcd, Zipkin, 3 replicas and a client here; REPLICAS= CALLS= RATE= change it
-	@exec $(BIN)/python -m localmesh demo $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(CALLS),--calls $(CALLS)) $(if $(RATE),--rate $(RATE))
+demo: setup ## start etcd, Zipkin, 3 replicas and a client here; REPLICAS= CALLS= RATE= change it, STORY=1 tells a story
+	@exec $(BIN)/python -m localmesh demo $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(CALLS),--calls $(CALLS)) $(if $(RATE),--rate $(RATE)) $(if $(STORY),--story)
 
 .PHONY: setup
 setup: tools ## make .venv and .tools: Python packages, etcd, Zipkin, java (PYTHON= picks the interpreter)

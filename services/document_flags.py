@@ -56,10 +56,13 @@ def flags(command: click.Command) -> Iterator[tuple[str, str, str, str]]:
     for option in command.params:
         if isinstance(option, click.Option):
             default = option.to_info_dict()["default"]
-            yield option.opts[0], _kind(option), "" if default is None else str(default), option.help or ""
+            shown = "" if default is None or option.is_flag else str(default)
+            yield option.opts[0], _kind(option), shown, option.help or ""
 
 
 def _kind(option: click.Option) -> str:
+    if option.is_flag:
+        return "none; off by default"
     if isinstance(option.type, click.Choice):
         return ", ".join(f"`{choice}`" for choice in option.type.choices)
     if isinstance(option.type, click.IntRange | click.FloatRange):

@@ -135,7 +135,7 @@ def run(command: click.Command, prefix: str) -> NoReturn:
     try:
         code = command.main(auto_envvar_prefix=prefix, standalone_mode=False)
     except click.UsageError as error:
-        name = error.ctx.info_name if error.ctx else command.name
+        name = error.ctx.command_path if error.ctx else command.name
         _fail(f"{name}: {error.format_message()}", error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)

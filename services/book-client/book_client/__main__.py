@@ -22,6 +22,7 @@ import structlog
 
 from book_client.caller import Caller
 from book_client.conversation import Conversation, conversation_over
+from book_client.fault_commands import Reach, faults
 from book_client.tally import Tally
 from meshkit import (
     ClientTls,
@@ -85,7 +86,13 @@ class Settings:
     tls_server_name: str | None
 
 
-@click.command("book-client", context_settings={"show_default": True, "help_option_names": ["-h", "--help"]})
+@click.group(
+    "book-client",
+    invoke_without_command=True,
+    # It makes calls; a subcommand is the exception.
+    subcommand_metavar="[faults ...]",
+    context_settings={"show_default": True, "help_option_names": ["-h", "--help"]},
+)
 @mesh_options("/services/book/")
 @click.option(
     "--invalidate-after",
@@ -149,7 +156,8 @@ class Settings:
     type=HOST_NAME,
     help="Name in the servers' certificates; default: the host of each instance's address.",
 )
-def command(**flags: Any) -> int:
+@click.pass_context
+def command(context: click.Context, /, **flags: Any) -> int:
     """Call the book service: discovered in etcd, balanced round robin, retried, guarded by a circuit breaker, traced.
 
     Each flag can be an environment variable too: --calls is BOOK_CLIENT_CALLS. Exits with 0 only if every call
@@ -159,6 +167,9 @@ def command(**flags: Any) -> int:
     for name in ("timeout", "breaker_timeout"):
         if flags[name] <= 0:
             raise click.BadParameter("expected a duration above 0s", param_hint="--" + name.replace("_", "-"))
+    if context.invoked_subcommand is not None:
+        context.obj = Reach(settings.etcd, settings.etcd_prefix, _tls(settings))
+        return 0
     output = configure_logging(settings.log_format, settings.log_level)
     code = run_async(call_books(settings, _tls(settings), output))
     return UNREAD if output is not None and output.broken else code
@@ -253,6 +264,9 @@ def _own_ip(peer: str) -> str | None:
                 probe.connect((target, 1))
                 return str(probe.getsockname()[0])
     return None
+
+
+command.add_command(faults)
 
 
 def main() -> None:

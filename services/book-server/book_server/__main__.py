@@ -17,7 +17,9 @@ import click
 import structlog
 from book_pb2_grpc import add_BookServiceServicer_to_server
 from click.core import ParameterSource
+from faults_pb2_grpc import add_FaultsServicer_to_server
 
+from book_server import faults
 from book_server.books import SERVICE, BookService
 from meshkit import (
     DelayingLimiter,
@@ -74,6 +76,7 @@ class Settings:
     tls_client_names: tuple[str, ...] | None
     max_message_bytes: int
     health_listen: str | None
+    faults: bool
     log_format: LogFormat
     log_level: LogLevel
 
@@ -122,6 +125,11 @@ class Settings:
     help="Largest request that is accepted, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )
 @click.option("--health-listen", type=ADDRESS, help="Plaintext port for the health service alone; none: no such port.")
+@click.option(
+    "--faults",
+    is_flag=True,
+    help="Let whoever may call this server make it fail, hang or exit: for demos and tests only.",
+)
 def command(**flags: Any) -> int:
     """Serve books over gRPC: registered in etcd, rate-limited, traced in Zipkin.
 
@@ -171,6 +179,15 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
     """Serve until SIGINT or SIGTERM."""
     limiter = DelayingLimiter(TokenBucket(settings.rate, settings.burst)) if settings.rate else None
     books = BookService(settings.max_list_latency, settings.max_info_latency)
+    switch = faults.FaultSwitch() if settings.faults else None
+    if switch is not None:
+        log.warning("faults on demand are on", mend="leave out --faults where callers are not to break this server")
+
+    def add_services(server: Any) -> None:
+        add_BookServiceServicer_to_server(books, server)
+        if switch is not None:
+            add_FaultsServicer_to_server(switch, server)
+
     with stop_signal() as stop:
         async with (
             open_tracer(
@@ -181,13 +198,17 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
             ) as tracer,
             settings.etcd.client() as etcd,
             serve(
-                lambda server: add_BookServiceServicer_to_server(books, server),
-                services=[SERVICE],
+                add_services,
+                services=[SERVICE, faults.SERVICE] if switch else [SERVICE],
                 listen=settings.listen,
                 tls=tls,
                 health_listen=settings.health_listen,
                 registrar=Registrar(etcd, settings.etcd_prefix, settings.advertise, ttl=settings.lease_ttl),
-                interceptors=[TracingServerInterceptor(tracer, [SERVICE]), MiddlewareInterceptor(limiter, [SERVICE])],
+                interceptors=[
+                    TracingServerInterceptor(tracer, [SERVICE]),
+                    MiddlewareInterceptor(limiter, [SERVICE]),
+                    *(faults.interceptors(switch, [SERVICE]) if switch else ()),
+                ],
                 max_message_bytes=settings.max_message_bytes,
                 drain=settings.drain,
                 grace=settings.grace,

@@ -87,6 +87,8 @@ USELESS: dict[str, list[str]] = {
     "integer range": [*ANYWHERE, *NUMBERS],
     "float range": [*ANYWHERE, *NUMBERS],
     "choice": [*ANYWHERE, "LOGFMT"],
+    # click takes a blank for a no.
+    "boolean": [value for value in ANYWHERE if value.strip()],
     "file": ANYWHERE,
     "path": ANYWHERE,
     "host:port": [*ANYWHERE, *ADDRESSES],

@@ -3,6 +3,7 @@
 import pytest
 from book_pb2 import DESCRIPTOR, BookInfo, BookInfoParams, BookList, BookListParams
 from book_pb2_grpc import BookServiceStub
+from faults_pb2 import DESCRIPTOR as FAULTS
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -44,3 +45,7 @@ def test_full_method_names_have_no_package() -> None:
 
 def test_methods_and_fields_are_those_of_the_contract() -> None:
     check_golden("proto", MessageToDict(FileDescriptorProto.FromString(DESCRIPTOR.serialized_pb)))
+
+
+def test_methods_and_fields_of_the_faults_are_those_of_the_contract() -> None:
+    check_golden("proto_faults", MessageToDict(FileDescriptorProto.FromString(FAULTS.serialized_pb)))
