@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.harness.calls import Call
+from localmesh.calls import Call
 from tests.e2e.harness.cluster import Cluster
 from tests.e2e.harness.expectations import all_succeeded, came_and_went_without_loss
 from tests.e2e.harness.mesh import Mesh

@@ -2,9 +2,9 @@
 
 import time
 
+from localmesh.oracle import Excuse
 from tests.e2e.harness.expectations import all_succeeded, came_and_went_without_loss, came_in_time
 from tests.e2e.harness.mesh import CONCURRENCY, LEASE_TTL, Mesh
-from tests.e2e.harness.oracle import Excuse
 
 # A killed process takes with it the spans of its last batch: half a second, and the time to send it.
 UNSENT = 1.5

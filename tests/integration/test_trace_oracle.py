@@ -1,16 +1,13 @@
 """The oracle of the e2e tests on real traces: here, where a run takes seconds."""
 
-import asyncio
 from pathlib import Path
-from typing import Any
 
+from localmesh.calls import calls_in, missing_numbers
 from localmesh.components import FAST, BookClient, BookServer, EtcdServer, ZipkinServer
-from localmesh.http import request_json
+from localmesh.oracle import Verdict, judge
 from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
 from meshkit.etcd import EtcdClient
-from tests.e2e.harness.calls import calls_in, missing_numbers
-from tests.e2e.harness.oracle import Verdict, judge
 
 SERVER = (*FAST, "--max-list-latency", "5ms", "--drain", "500ms")
 
@@ -35,7 +32,7 @@ async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_anothe
         assert missing_numbers(calls) == []
 
         async def probe() -> Verdict:
-            verdict = judge(calls, await traces(zipkin, [call.trace_id for call in calls]))
+            verdict = judge(calls, await zipkin.traces([call.trace_id for call in calls]))
             if verdict.broken:
                 raise NotYetError(str(verdict))
             return verdict
@@ -47,11 +44,3 @@ async def test_every_call_has_a_whole_trace_while_an_instance_is_dead_and_anothe
     assert set(verdict.served) == {stays.address, leaves.address}
     assert {attempt.instance for attempt in verdict.failed_attempts} == {dead}
     assert len(verdict.failed_attempts) == sum(call.attempts - 1 for call in calls)
-
-
-async def traces(zipkin: ZipkinServer, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
-    chunks = [ids[start : start + 100] for start in range(0, len(ids), 100)]
-    answers = await asyncio.gather(
-        *(request_json(f"{zipkin.url}/api/v2/traceMany?traceIds={','.join(chunk)}", timeout=10) for chunk in chunks)
-    )
-    return {spans[0]["traceId"]: spans for answer in answers for spans in answer}

@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Sequence
 
-from tests.e2e.harness.calls import Call
+from localmesh.calls import Call
+from localmesh.oracle import Verdict
 from tests.e2e.harness.mesh import Mesh
-from tests.e2e.harness.oracle import Verdict
 from tests.e2e.harness.replicas import Replica, early_arrivals, late_arrivals, untimely_departures
 
 __all__ = [

@@ -10,10 +10,10 @@ from typing import Any, cast
 import yaml
 from kubernetes import client
 
+from localmesh.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, summaries_in
 from localmesh.lines import logged_at
-from tests.e2e.harness.calls import Call, Pick, calls_in, entries_in, missing_numbers, picks_in, summaries_in
+from localmesh.oracle import Excuse, Verdict
 from tests.e2e.harness.cluster import ROOT, Cluster, CommandError
-from tests.e2e.harness.oracle import Excuse, Verdict
 from tests.e2e.harness.podlogs import LogReader
 from tests.e2e.harness.pods import PodLife, Pods
 from tests.e2e.harness.record import Kind, Mark, Record

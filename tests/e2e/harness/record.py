@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.e2e.harness.calls import Call
-from tests.e2e.harness.oracle import Verdict
+from localmesh.calls import Call
+from localmesh.oracle import Verdict
 from tests.e2e.harness.replicas import Replica
 
 __all__ = ["Figure", "Mark", "Record"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tests.e2e.harness.calls import Call
+from localmesh.calls import Call
 
 __all__ = ["Replica", "early_arrivals", "late_arrivals", "untimely_departures"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from tests.e2e.harness.calls import Call
+from localmesh.calls import Call
+from localmesh.oracle import Excuse, Verdict, judge, problems
 from tests.e2e.harness.cluster import Cluster
-from tests.e2e.harness.oracle import Excuse, Verdict, judge, problems
 
 __all__ = ["ZipkinReader"]
 

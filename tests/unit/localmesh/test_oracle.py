@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness.calls import Call
-from tests.e2e.harness.oracle import Excuse, judge, problems
+from localmesh.calls import Call
+from localmesh.oracle import Excuse, judge, problems
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 ONE, TWO = "10.0.0.1:50051", "10.0.0.2:50051"

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.e2e.harness.calls import Call
+from localmesh.calls import Call
 
 __all__ = ["Broken", "Excuse", "FailedAttempt", "Span", "Verdict", "judge", "problems"]
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from localmesh.calls import calls_in, entries_in, missing_numbers, picks_in
 from localmesh.lines import seconds
-from tests.e2e.harness.calls import calls_in, entries_in, missing_numbers, picks_in
 
 
 def line(**entry: object) -> str:
