@@ -83,7 +83,10 @@ async def test_the_caller_and_the_span_have_the_status_health_and_reflection_are
     async with BookServer(run_dir, *SERVER, etcd=etcd.address, zipkin=zipkin.collector) as server:
         await ask(server, fault)
         code, tags = await traced_status(server, zipkin, timeout=0.5 if expected is CODES.DEADLINE_EXCEEDED else 20)
-        assert (code, tags["rpc.grpc.status_code"]) == (expected, str(expected.value[0]))
+        assert code is expected
+        # The caller's word that it waits no longer may arrive before the server's own clock says so.
+        either = {expected, CODES.CANCELLED} if expected is CODES.DEADLINE_EXCEEDED else {expected}
+        assert tags["rpc.grpc.status_code"] in {str(one.value[0]) for one in either}
         await assert_only_book_service_is_hit(server)
         assert await asked(server.address, showing()) == fault
         await ask(server, None)
