@@ -1,11 +1,13 @@
 """`python -m localmesh`: the demo and the soak run."""
 
 import sys
+from typing import Any
 
 import click
 
 from localmesh.demo import Options, run_demo, stays_by_default
 from localmesh.soak import run_soak
+from localmesh.story import LEAST_REPLICAS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -20,10 +22,14 @@ def main() -> None:
 @click.option(
     "--stay/--no-stay", default=None, help="Stay up afterwards.  [default: in a terminal]", show_default=False
 )
-def demo(replicas: int, calls: int, rate: float | None, stay: bool | None) -> None:
+@click.option("--story", is_flag=True, help="Tell a story in five acts instead, and exit with its verdict.")
+@click.option("--act-seconds", type=click.FloatRange(1, 3600), default=20.0, help="Of each act of the story.")
+def demo(*, stay: bool | None, story: bool, **options: Any) -> None:
     """Start etcd, Zipkin, replicas and a client, and show the slowest call's trace."""
-    stay = stays_by_default() if stay is None else stay
-    sys.exit(run_demo(Options(replicas=replicas, calls=calls, rate=rate, stay=stay)))
+    stay = (stays_by_default() and not story) if stay is None else stay
+    if story and options["replicas"] < LEAST_REPLICAS:
+        raise click.BadParameter(f"a story needs at least {LEAST_REPLICAS}", param_hint="--replicas")
+    sys.exit(run_demo(Options(stay=stay, story=story, **options)))
 
 
 @main.command()

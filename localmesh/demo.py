@@ -1,29 +1,38 @@
-"""`make demo`: a whole mesh on this machine, calls through it, and the slowest call's trace read back from Zipkin."""
+"""`make demo`: a whole mesh on this machine; calls through it and the slowest one's trace, or a story in five acts."""
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from book_client.faults import FaultError
+from book_client.faults import actions as fault_actions
 from rich.console import Console
 from rich.table import Table
 
-from localmesh.components import BookClient, BookServer, EtcdServer, ZipkinServer
+from localmesh.components import BookClient
+from localmesh.live_mesh import LiveMesh
+from localmesh.measure import percentile
 from localmesh.ports import preferred_port
 from localmesh.process import StartError
+from localmesh.story import CLIENT_FLAGS as STORY_CLIENT
+from localmesh.story import LEAST_REPLICAS, ActionError, Story
+from localmesh.story import SERVER_FLAGS as STORY_SERVERS
 from localmesh.waterfall import waterfall
 from meshkit.background import end_tasks
 
 __all__ = ["Options", "run_demo"]
 
-ETCD_PORT, ZIPKIN_PORT, SERVER_PORT = 2379, 9411, 50051
+PORTS = {"etcd": 2379, "Zipkin": 9411, "book-server": 50051}
 SPANS_PER_CALL = 5
 
 
@@ -35,10 +44,15 @@ class Options:
     calls: int
     rate: float | None
     stay: bool
+    story: bool = False
+    act_seconds: float = 20.0
 
 
 def run_demo(options: Options) -> int:
-    """Run the demo; the client's exit code, 1 where a part did not start, 130 after Ctrl-C."""
+    """Run the demo; 0 if every call succeeded (in a story: with a whole trace), 1 if not or a part did not start.
+
+    130 after Ctrl-C, unless it stayed up for as long as that.
+    """
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = 120
@@ -62,44 +76,141 @@ async def _interruptible(demo: Awaitable[int]) -> int:
 
 
 async def _demo(options: Options, console: Console) -> int:
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bookmesh-") as folder:
-        run_dir = Path(folder)
-        etcd = EtcdServer(run_dir, port=_port(ETCD_PORT, "etcd", console))
-        zipkin = ZipkinServer(run_dir, port=_port(ZIPKIN_PORT, "Zipkin", console))
-        servers = [
-            BookServer(
-                run_dir,
-                *(() if options.rate is None else ("--rate", f"{options.rate:g}")),
-                *("--drain", "0.5s"),
-                etcd=etcd.address,
-                zipkin=zipkin.collector,
-                port=_port(SERVER_PORT + number, f"book-server {number + 1}", console),
-            )
-            for number in range(options.replicas)
-        ]
-        client = BookClient(run_dir, "--calls", str(options.calls), etcd=etcd.address, zipkin=zipkin.collector)
-
+        demo = _Demo(Path(folder), options, console)
         async with AsyncExitStack() as stack:
             # Stopped in this order, the last first: the replicas leave together while etcd and Zipkin still listen.
-            stack.push_async_callback(zipkin.stop)
-            stack.push_async_callback(etcd.stop)
-            stack.push_async_callback(_stop_all, servers)
-            stack.push_async_callback(client.stop)
-            with console.status("starting etcd, Zipkin and the replicas"):
-                await _all_of(
-                    _started(console, began, "zipkin", zipkin.url, zipkin.start()),
-                    _servers_after_etcd(console, began, etcd, servers),
-                )
-            console.print()
-            status = await _make_calls(client, console, options.calls)
-            _print_summary(client, console)
-            slowest = await _print_slowest(client, zipkin, console)
-            if options.stay:
-                console.print(f"\nAll of it stays up: {slowest or zipkin.url}\nCtrl-C ends it.")
-                with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C: the way to end it
-                    await asyncio.Event().wait()
-            return status
+            stack.push_async_callback(demo.mesh.zipkin.stop)
+            stack.push_async_callback(demo.mesh.etcd.stop)
+            stack.push_async_callback(demo.stop_programs)
+            return await demo.run()
+
+
+class _Demo:
+    """The demo's parts, and what is shown with them.
+
+    Args:
+        run_dir: For logs and data.
+        options: As they were given.
+        console: To tell of it.
+    """
+
+    def __init__(self, run_dir: Path, options: Options, console: Console) -> None:
+        self._options = options
+        self._console = console
+        self._began = time.monotonic()
+        self.mesh = LiveMesh(run_dir, lambda wanted, what: _port(wanted, what, console), ports=PORTS)
+        self._client: BookClient | None = None
+        self._plan()
+
+    async def run(self) -> int:
+        """Start everything, show what was asked for, and stay if wanted; the exit code."""
+        options, console = self._options, self._console
+        with console.status("starting etcd, Zipkin and the replicas"):
+            zipkin = self.mesh.zipkin
+            await _all_of(self._started("zipkin", zipkin.url, zipkin.start()), self._servers_after_etcd())
+        status = await (self._tell_story() if options.story else self._show_calls())
+        if options.stay:
+            with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C: the way to end it
+                while True:
+                    console.print("\nAll of it stays up. Ctrl-C ends it.")
+                    await self._story_wanted()
+                    await self._begin_anew()
+                    status = await self._tell_story()
+        return status
+
+    async def stop_programs(self) -> None:
+        """Stop the client, then the replicas."""
+        if self._client is not None:
+            await self._client.stop()
+        await self.mesh.stop_servers()
+
+    def _plan(self, *, story: bool = False) -> None:
+        options = self._options
+        replicas = options.replicas
+        flags: tuple[str, ...] = ("--drain", "0.5s", "--faults")
+        if story or options.story:
+            replicas, flags = max(replicas, LEAST_REPLICAS), STORY_SERVERS
+        self.mesh.plan(replicas, (*flags, *(() if options.rate is None else ("--rate", f"{options.rate:g}"))))
+
+    async def _begin_anew(self) -> None:
+        """Replace the programs by those of a story: they are not slowed down."""
+        with self._console.status("starting other replicas"):
+            await self.stop_programs()
+            for part in (self.mesh.etcd, self.mesh.zipkin):
+                if not part.process.running:
+                    await part.start()
+            self._plan(story=True)
+            await _all_of(*(server.start_ready() for server in self.mesh.servers))
+
+    async def _started(self, name: str, address: str, start: Awaitable[None]) -> None:
+        await start
+        self._console.print(f"  {name:<12} {address:<24} up after {time.monotonic() - self._began:.1f} s")
+
+    async def _servers_after_etcd(self) -> None:
+        etcd, servers = self.mesh.etcd, self.mesh.servers
+        await self._started("etcd", etcd.address, etcd.start())
+        await _all_of(*(self._started("book-server", s.address, s.start_ready()) for s in servers))
+
+    def _spawn_client(self, *flags: str) -> BookClient:
+        mesh = self.mesh
+        client = BookClient(mesh.run_dir, *flags, etcd=mesh.etcd.address, zipkin=mesh.zipkin.collector)
+        self._client = client
+        client.spawn()
+        return client
+
+    async def _tell_story(self) -> int:
+        client = self._spawn_client(*STORY_CLIENT)
+        mesh, options = self.mesh, self._options
+        replicas = [server.address for server in mesh.servers]
+        story = Story(client, mesh.zipkin, replicas, act=self._act, console=self._console, seconds=options.act_seconds)
+        whole = await story.tell()
+        # Where it stays up the client goes on; else its own word counts, too.
+        return 0 if whole and (options.stay or await client.stop() == 0) else 1
+
+    async def _act(self, name: str, body: Mapping[str, Any]) -> str:
+        addresses = [server.address for server in self.mesh.servers]
+        try:
+            return await {**self.mesh.actions(), **fault_actions(lambda: addresses)}[name](body)
+        except FaultError as error:
+            raise ActionError(str(error)) from error
+
+    async def _story_wanted(self) -> None:
+        """Offer a story where there is somebody to offer it to, and wait until it is wanted."""
+        if not sys.stdin.isatty():
+            await asyncio.Event().wait()
+        self._console.print(f"Enter tells a story in five acts of {self._options.act_seconds:g} s.")
+        await _enter()
+
+    async def _show_calls(self) -> int:
+        """Make calls, a line each, and show the slowest one's trace; the exit code."""
+        console, options = self._console, self._options
+        # What stays up goes on calling.
+        client = self._spawn_client("--calls", "0" if options.stay else str(options.calls))
+        console.print()
+        calls: list[dict[str, Any]] = []
+        width = len(str(options.calls))
+        async for entry in client.follow():
+            if entry["event"] == "call":
+                calls.append(entry)
+                _print_call(entry, width, console)
+            if len(calls) == options.calls:
+                break
+        if len(calls) < options.calls:
+            raise client.ended_error()
+        _print_summary(calls, console)
+        await self._print_slowest(calls)
+        failed = any(call["outcome"] != "ok" for call in calls)
+        return 1 if failed else 0 if options.stay else await client.wait()
+
+    async def _print_slowest(self, calls: Sequence[Mapping[str, Any]]) -> None:
+        console, zipkin = self._console, self.mesh.zipkin
+        slowest = max(calls, key=lambda call: float(call["duration_ms"]))
+        trace_id = slowest["trace_id"]
+        spans = await zipkin.wait_trace(trace_id, SPANS_PER_CALL if slowest["outcome"] == "ok" else 1)
+        console.print(f"\nThe slowest call was number {slowest['call']}:")
+        console.print(waterfall(spans, console.width))
+        console.print(f"in Zipkin: {zipkin.page(trace_id)}")
 
 
 def _port(wanted: int, what: str, console: Console) -> int:
@@ -118,70 +229,47 @@ async def _all_of(*parts: Awaitable[None]) -> None:
         await end_tasks(tasks)
 
 
-async def _started(console: Console, began: float, name: str, address: str, start: Awaitable[None]) -> None:
-    await start
-    console.print(f"  {name:<12} {address:<24} up after {time.monotonic() - began:.1f} s")
+def _print_call(entry: Mapping[str, Any], width: int, console: Console) -> None:
+    outcome = entry["outcome"]
+    colour = "green" if outcome == "ok" else "red"
+    again = f" after {entry['attempts']} attempts" if entry["attempts"] > 1 else ""
+    console.print(
+        f"  call {entry['call']:>{width}}  {entry['instance']:<16} [{colour}]{outcome}[/{colour}]{again}"
+        f"  {entry['duration_ms']:8.1f} ms  [dim]trace {entry['trace_id']}[/dim]"
+    )
+    if outcome != "ok":
+        console.print(f"    {entry['error']}", style="red", markup=False)
 
 
-async def _servers_after_etcd(console: Console, began: float, etcd: EtcdServer, servers: list[BookServer]) -> None:
-    await _started(console, began, "etcd", etcd.address, etcd.start())
-    await _all_of(*(_started(console, began, "book-server", s.address, s.start_ready()) for s in servers))
-
-
-async def _stop_all(servers: list[BookServer]) -> None:
-    await asyncio.gather(*(server.stop() for server in servers))
-
-
-async def _make_calls(client: BookClient, console: Console, calls: int) -> int:
-    """Run the client to its end, a line a call."""
-    client.spawn()
-    width = len(str(calls))
-    async for entry in client.follow():
-        if entry["event"] != "call":
-            continue
-        outcome = entry["outcome"]
-        colour = "green" if outcome == "ok" else "red"
-        again = f" after {entry['attempts']} attempts" if entry["attempts"] > 1 else ""
-        console.print(
-            f"  call {entry['call']:>{width}}  {entry['instance']:<16} [{colour}]{outcome}[/{colour}]{again}"
-            f"  {entry['duration_ms']:8.1f} ms  [dim]trace {entry['trace_id']}[/dim]"
-        )
-        if outcome != "ok":
-            console.print(f"    {entry['error']}", style="red", markup=False)
-    return await client.wait()
-
-
-def _print_summary(client: BookClient, console: Console) -> None:
-    summaries = client.events("summary")
-    if not summaries:
-        raise client.ended_error()
-    summary = summaries[-1]
+def _print_summary(calls: Sequence[Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("instance")
     table.add_column("calls", justify="right")
-    for instance, count in summary["by_instance"].items():
+    for instance, count in sorted(Counter(call["instance"] for call in calls).items()):
         table.add_row(instance, str(count))
     console.print()
     console.print(table)
-    console.print(f"\n{summary['calls']} calls, {summary['failures']} failures")
-    if summary["calls"]:
-        console.print("latency " + ", ".join(f"p{p} {summary[f'p{p}_ms']:.1f} ms" for p in (50, 90, 99)))
+    console.print(f"\n{len(calls)} calls, {sum(call['outcome'] != 'ok' for call in calls)} failures")
+    durations = [call["duration_ms"] for call in calls]
+    console.print("latency " + ", ".join(f"p{p} {percentile(durations, p):.1f} ms" for p in (50, 90, 99)))
 
 
-async def _print_slowest(client: BookClient, zipkin: ZipkinServer, console: Console) -> str | None:
-    """Draw the slowest call's trace; its address in Zipkin's page."""
-    calls = client.calls
-    if not calls:
-        return None
-    slowest: dict[str, Any] = max(calls, key=lambda call: float(call["duration_ms"]))
-    trace_id = slowest["trace_id"]
-    expected = SPANS_PER_CALL if slowest["outcome"] == "ok" else 1
-    spans = await zipkin.wait_trace(trace_id, expected)
-    console.print(f"\nThe slowest call was number {slowest['call']}:")
-    console.print(waterfall(spans, console.width))
-    page = zipkin.page(trace_id)
-    console.print(f"in Zipkin: {page}")
-    return page
+async def _enter() -> None:
+    """Wait for a line on standard input; for ever, once that has ended."""
+    loop, entered = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = sys.stdin.fileno()
+
+    def read() -> None:
+        if os.read(descriptor, 1024):
+            entered.set()
+        else:
+            loop.remove_reader(descriptor)
+
+    loop.add_reader(descriptor, read)
+    try:
+        await entered.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 def stays_by_default() -> bool:

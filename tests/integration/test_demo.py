@@ -1,77 +1,16 @@
 """`python -m localmesh demo` as a user runs it: what it prints, and that nothing of it stays behind."""
 
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from localmesh.http import request_json
 from localmesh.waiting import NotYetError, until
-
-COMMAND = [sys.executable, "-m", "localmesh", "demo"]
-
-
-@contextmanager
-def demo(log: Path, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*COMMAND, *flags],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | (env or {}),
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below one, by /proc."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found, todo = [], [pid]
-    while todo:
-        parent = todo.pop()
-        children = [child for child, its_parent in parents.items() if its_parent == parent]
-        found += children
-        todo += children
-    return found
-
-
-async def all_gone(pids: list[int]) -> None:
-    def alive(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except OSError:
-            return False
-
-    async def probe() -> None:
-        if left := [pid for pid in pids if alive(pid)]:
-            raise NotYetError(str(left))
-
-    await until(probe, within=20, what="the demo's processes gone")
-
-
-async def wait_for(log: Path, text: str, *, within: float = 90) -> None:
-    async def probe() -> None:
-        if text not in log.read_text():
-            raise NotYetError(log.read_text())
-
-    await until(probe, within=within, what=f"{text!r} in the output")
+from tests.support.demo import COMMAND, all_gone, demo, descendants, wait_for
 
 
 async def test_it_shows_calls_counts_latencies_and_the_slowest_trace(run_dir: Path) -> None:
