@@ -14,7 +14,14 @@ LOCK_ENV := .tools/lock-env
 BENCH_ENV := .tools/bench-env
 PROTOS := book faults helloworld route_guide
 PROTO_FILES := $(PROTOS:%=%.proto)
-GENERATED := $(foreach name,$(PROTOS),$(name)_pb2.py $(name)_pb2.pyi $(name)_pb2_grpc.py)
+# The toolkit's own, beside the code that uses it.
+ETCD_RPC := meshkit/etcd/rpc
+GENERATED := $(foreach name,$(PROTOS:%=proto/%) $(ETCD_RPC),$(name)_pb2.py $(name)_pb2.pyi $(name)_pb2_grpc.py)
+# Writes the stubs below a folder: $(call generate,FOLDER).
+generate = for of in "proto $(PROTO_FILES)" ". $(ETCD_RPC).proto"; do \
+	set -- $$of; into="$(1)/$$1"; mkdir -p "$$into"; include=$$1; shift; \
+	$(PROTO_ENV)/bin/python -m grpc_tools.protoc -I"$$include" --python_out="$$into" --pyi_out="$$into" --grpc_python_out="$$into" "$$@"; \
+done
 
 # A stamp holds the checksums of what it was made from, so that a pulled change or another Python redoes the
 # step and a mere `touch` or a fresh checkout's file times do not. PYTHON counts only where it is given: a .venv
@@ -51,6 +58,16 @@ unit: venv ## the unit tests: no port, no sleep, seconds
 .PHONY: integration
 integration: setup helm ## the integration tests: they start a real etcd and a real Zipkin on free ports
 	@$(BIN)/python -m pytest tests/integration
+
+# Of meshkit's wheel: the packages that the programs are fixed to, and current ones.
+BESIDE := fixed current
+.PHONY: beside
+beside: setup $(BESIDE:%=.tools/beside-%/.ready) ## meshkit's wheel beside the fixed packages and beside current ones: the examples, on both
+	@for packages in $(BESIDE); do \
+		export EXAMPLES_PYTHON="$(CURDIR)/.tools/beside-$$packages/bin/python" PYTHONPATH="$(CURDIR)/proto"; \
+		"$$EXAMPLES_PYTHON" -P -W error -c 'import google.protobuf as p, meshkit; print("meshkit in", meshkit.__file__.rpartition("lib")[2], "beside protobuf", p.__version__)'; \
+		$(BIN)/python -m pytest -q tests/integration/test_example.py tests/integration/test_chain.py tests/integration/test_route_guide.py $$(ls -d tests/beside/test_$$packages.py 2>/dev/null); \
+	done
 
 .PHONY: faults
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
@@ -100,9 +117,9 @@ proto-check: venv ## fail if the committed stubs are not what `make proto` gener
 .PHONY: proto-compared
 proto-compared: $(PROTO_ENV)/.ready
 	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" $(PROTO_FILES); \
+	$(call generate,$$fresh); \
 	for file in $(GENERATED); do \
-		cmp -s "proto/$$file" "$$fresh/$$file" || { echo "proto/$$file is not what proto/*.proto generate: run 'make proto' and commit the result" >&2; exit 1; }; \
+		cmp -s "$$file" "$$fresh/$$file" || { echo "$$file is not what the .proto generates: run 'make proto' and commit the result" >&2; exit 1; }; \
 	done; echo "proto: generated code is up to date"
 
 .PHONY: chart-check
@@ -154,14 +171,14 @@ format: venv ## format the code and repair what ruff can
 	@$(BIN)/ruff format .
 
 .PHONY: proto
-proto: $(PROTO_ENV)/.ready ## generate the stubs from proto/*.proto
-	@$(PROTO_ENV)/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTO_FILES)
+proto: $(PROTO_ENV)/.ready ## generate the stubs from proto/*.proto and the toolkit's own
+	@$(call generate,.)
 
 .PHONY: lock
 lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes newer versions
 	@compile="$(LOCK_ENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)"; \
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
-	for name in build java proto; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
+	for name in build java proto current; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
 	echo requirements/runtime.lock; $$compile pyproject.toml -o requirements/runtime.lock; \
 	echo requirements/bench.lock; $$compile requirements/bench.in -o requirements/bench.lock; \
 	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
@@ -211,6 +228,15 @@ $(PROTO_ENV)/.ready: requirements/proto.lock | venv
 $(BENCH_ENV)/.ready: requirements/bench.lock | venv
 	@echo "setting up what the benchmarks compare with (half a minute)" >&2; rm -rf $(BENCH_ENV); $(BIN)/python -m venv $(BENCH_ENV)
 	@$(BENCH_ENV)/bin/python $(PIP) --require-hashes -r $<
+	@touch $@
+
+# Without click, etcd3 or anything else that the toolkit does not ask for by itself, where the packages are current.
+.tools/beside-%/.ready: requirements/current.lock requirements/runtime.lock requirements/build.lock $(shell find meshkit -name '*.py' -o -name pyproject.toml) | venv
+	@echo "setting up meshkit's wheel beside the $* packages (half a minute)" >&2; rm -rf $(@D); $(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python $(PIP) --require-hashes --no-deps -r requirements/$(if $(filter fixed,$*),runtime,$*).lock
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(@D)/wheel ./meshkit
+	@$(@D)/bin/python $(PIP) --no-deps $(@D)/wheel/meshkit-*.whl
+	@$(@D)/bin/python -m pip check
 	@touch $@
 
 $(LOCK_ENV)/.ready: requirements/resolver.in | venv

@@ -25,7 +25,7 @@ NOT_SERVING: int = Response.NOT_SERVING
 
 
 class HealthServicer:
-    """Answers Check and Watch; add it with `health_pb2_grpc.add_HealthServicer_to_server`.
+    """Answers Check, List and Watch; add it with `health_pb2_grpc.add_HealthServicer_to_server`.
 
     It knows no service until one is set; "" stands for the server as a whole.
     """
@@ -60,6 +60,11 @@ class HealthServicer:
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no such service")
         return Response(status=status)
+
+    async def List(self, _: Any, __: grpc.aio.ServicerContext[Any, Any]) -> Any:  # noqa: N802
+        """Answer with the status of each service. Newer packages of grpcio-health-checking have this call."""
+        statuses = {service: Response(status=status) for service, status in self._statuses.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)
 
     async def Watch(self, request: Any, _: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:  # noqa: N802
         """Answer with the status and then with each new one; SERVICE_UNKNOWN while the service is unknown.

@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import cached_property, lru_cache
 
 from opentelemetry.exporter.zipkin.node_endpoint import NodeEndpoint
-from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind, StatusCode
@@ -25,6 +24,12 @@ from meshkit.tracing import attributes as names
 from meshkit.tracing.b3 import is_debug
 from meshkit.tracing.collector import Collector
 from meshkit.tracing.processor import PreparingExporter
+
+try:
+    from opentelemetry.exporter.zipkin.proto.http import ZipkinExporter
+except ImportError:
+    # Beside a newer protobuf than that package takes: its twin, which has the parts that are used here.
+    from opentelemetry.exporter.zipkin.json import ZipkinExporter  # type: ignore[assignment]
 
 __all__ = ["SpanEncoder", "zipkin_exporter"]
 

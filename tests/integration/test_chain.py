@@ -1,34 +1,21 @@
-"""The chain of three services in examples/, run as it stands, with a replica of the middle one killed meanwhile."""
+"""The chain of three services in examples/, with a replica of the middle one killed meanwhile."""
 
 import re
-import sys
 from collections import Counter
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from localmesh.components import EtcdServer, ZipkinServer
 from localmesh.ports import free_port
-from localmesh.process import Process
 from localmesh.waiting import NotYetError, until
+from tests.support.example_programs import ExamplePrograms, lost_spans, serving
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PLACES = 40
-
-
-def example(path: str, run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> Path:
-    """A copy that knows where etcd and Zipkin listen."""
-    script = run_dir / path.replace("/", "-")
-    text = (EXAMPLES / path).read_text().replace("http://127.0.0.1:9411", zipkin.url)
-    script.write_text(text.replace("zipkin=", f'etcd=["{etcd.address}"], zipkin='))
-    return script
 
 
 async def test_three_services_and_a_stream_are_one_trace_though_a_replica_is_killed(
     run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
 ) -> None:
-    def program(path: str, name: str, *arguments: str) -> Process:
-        return Process(name, [sys.executable, example(path, run_dir, etcd, zipkin), *arguments], run_dir=run_dir)
-
+    program = ExamplePrograms(run_dir, etcd, zipkin)
     ports = {name: free_port() for name in ("guide", "places-1", "places-2", "places-3", "greeter")}
     servers = {
         name: program(
@@ -37,16 +24,7 @@ async def test_three_services_and_a_stream_are_one_trace_though_a_replica_is_kil
         for name, port in ports.items()
     }
     client = program("chain/client.py", "traveller", str(PLACES))
-    async with AsyncExitStack() as stack:
-        for server in servers.values():
-            await stack.enter_async_context(server)
-
-        async def ready() -> None:
-            if waiting := [name for name, server in servers.items() if "ready" not in server.output()]:
-                raise NotYetError(f"not ready: {waiting}")
-
-        await until(ready, within=60, what="the servers ready")
-        await stack.enter_async_context(client)
+    async with serving(servers.values()), client:
 
         async def begun() -> None:
             if "place 9" not in client.output():
@@ -63,9 +41,5 @@ async def test_three_services_and_a_stream_are_one_trace_though_a_replica_is_kil
     assert kinds["traveller", "CLIENT"] == kinds["guide", "SERVER"] == 1
     assert kinds["guide", "CLIENT"] >= PLACES
     assert kinds["greeter", "SERVER"] >= PLACES
-    killed = f"127.0.0.1:{ports['places-2']}"
-    known = {span["id"] for span in spans}
-    lost = [span for span in spans if span.get("parentId", span["id"]) not in known]
     # Only what the killed one was about to tell of is missing, if it was in the middle of a call.
-    assert all(f"{span['localEndpoint']['ipv4']}:{span['localEndpoint']['port']}" == killed for span in lost), lost
-    assert len(lost) <= 1
+    assert len(lost_spans(spans, killed=f"127.0.0.1:{ports['places-2']}")) <= 1

@@ -3,7 +3,6 @@
 import ast
 import asyncio
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ import pytest
 from localmesh.components import EtcdServer, ZipkinServer
 from localmesh.http import request_json
 from localmesh.ports import free_port
-from localmesh.process import Process
 from localmesh.waiting import NotYetError, until
+from tests.support.example_programs import EXAMPLES, ExamplePrograms, serving
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "greeter.py"
 
 
@@ -25,21 +23,11 @@ def test_it_is_under_60_lines() -> None:
 async def test_the_greeter_is_discovered_balanced_and_traced(
     run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
 ) -> None:
-    script = run_dir / "greeter.py"
-    text = EXAMPLE.read_text().replace("127.0.0.1:2379", etcd.address).replace("http://127.0.0.1:9411", zipkin.url)
-    script.write_text(text)
+    program = ExamplePrograms(run_dir, etcd, zipkin)
     ports = free_port(), free_port()
-    servers = [
-        Process(f"greeter-{port}", [sys.executable, script, "serve", str(port)], run_dir=run_dir) for port in ports
-    ]
-    caller = Process("greeter-call", [sys.executable, script, "call", "4"], run_dir=run_dir)
-    async with servers[0], servers[1]:
-
-        async def ready() -> None:
-            if not all("ready" in server.output() for server in servers):
-                raise NotYetError([server.output() for server in servers].__repr__())
-
-        await until(ready, within=30, what="the greeters ready")
+    servers = [program("greeter.py", f"greeter-{port}", "serve", str(port)) for port in ports]
+    caller = program("greeter.py", "greeter-call", "call", "4")
+    async with serving(servers):
         async with caller:
             assert await caller.wait() == 0
         greetings = re.findall(r"Hello caller (\d) ([0-9a-f]{32})", caller.output())
@@ -59,14 +47,6 @@ async def test_the_greeter_is_discovered_balanced_and_traced(
         assert all(f"127.0.0.1:{port}" in error for port in ports)
 
 
-def example(path: str, run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer) -> Path:
-    """A copy that knows where etcd and Zipkin listen."""
-    script = run_dir / path.replace("/", "-")
-    text = (EXAMPLES / path).read_text().replace("http://127.0.0.1:9411", zipkin.url)
-    script.write_text(text.replace("zipkin=", f'etcd=["{etcd.address}"], zipkin='))
-    return script
-
-
 @pytest.mark.parametrize("path", ["hello/client.py", "hello/server.py"])
 def test_with_a_generated_stub_it_is_at_most_ten_lines(path: str) -> None:
     text = (EXAMPLES / path).read_text()
@@ -78,14 +58,13 @@ def test_with_a_generated_stub_it_is_at_most_ten_lines(path: str) -> None:
 async def test_hello_is_said_by_each_server_in_a_whole_trace(
     run_dir: Path, etcd: EtcdServer, zipkin: ZipkinServer
 ) -> None:
-    server, client = (example(f"hello/{name}.py", run_dir, etcd, zipkin) for name in ("server", "client"))
-    address = f"127.0.0.1:{free_port()}"
-    serving = Process("hello-server", [sys.executable, server, address], run_dir=run_dir)
-    calling = Process("hello-client", [sys.executable, client], run_dir=run_dir)
+    program = ExamplePrograms(run_dir, etcd, zipkin)
+    server = program("hello/server.py", "hello-server", f"127.0.0.1:{free_port()}")
+    calling = program("hello/client.py", "hello-client")
     async with calling:
         # It waits for an instance.
         await asyncio.sleep(0.5)
-        async with serving:
+        async with server:
             assert await calling.wait() == 0, calling.output()
             assert "Hello world" in calling.output()
 
@@ -96,4 +75,4 @@ async def test_hello_is_said_by_each_server_in_a_whole_trace(
                     raise NotYetError(f"{traces}")
 
             await until(whole, within=30, what="the trace whole")
-        assert "stopped" in serving.output()
+        assert "stopped" in server.output()
