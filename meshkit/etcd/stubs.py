@@ -6,24 +6,20 @@ makes, and runs on any protobuf from 3.20 on. On the wire they are the same.
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from importlib.util import find_spec
-from typing import Any
 
 import google.protobuf
 
 __all__ = ["rpc", "stubs"]
 
-
-def _package() -> str:
-    # Looked up, not tried: an import that fails half-way leaves its names in protobuf's pool, where they clash.
-    old_enough = int(google.protobuf.__version__.split(".")[0]) < 4
-    return "etcd3.etcdrpc" if old_enough and find_spec("etcd3") else "meshkit.etcd"
-
-
-with warnings.catch_warnings():
-    # protobuf 3.20 warns of each descriptor of etcd3's.
-    warnings.simplefilter("ignore", DeprecationWarning)
-    rpc: Any = importlib.import_module(f"{_package()}.rpc_pb2")
-    stubs: Any = importlib.import_module(f"{_package()}.rpc_pb2_grpc")
+# Looked up, not tried: an import that fails half-way leaves its names in protobuf's pool, where they clash.
+if int(google.protobuf.__version__.split(".")[0]) < 4 and find_spec("etcd3"):
+    with warnings.catch_warnings():
+        # protobuf 3.20 warns of each descriptor.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from etcd3.etcdrpc import rpc_pb2 as rpc
+        from etcd3.etcdrpc import rpc_pb2_grpc as stubs
+else:
+    from meshkit.etcd import rpc_pb2 as rpc
+    from meshkit.etcd import rpc_pb2_grpc as stubs
