@@ -43,6 +43,16 @@ class RetryBudget:
         self._clock = clock
         self._granted_at = -math.inf
 
+    @property
+    def tokens(self) -> float:
+        """Retries that may be made at once, now; at most `reserve`."""
+        return self._tokens
+
+    @property
+    def reserve(self) -> int:
+        """The most tokens that can be saved up."""
+        return self._reserve
+
     def deposit(self) -> None:
         """A call begins."""
         self._tokens = min(self._reserve, self._tokens + self._ratio)

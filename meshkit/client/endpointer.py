@@ -66,12 +66,23 @@ class Endpointer(Generic[Request, Response]):
         self._until_gone: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._offered = asyncio.Event()
+        self._draining: set[InstanceEndpoint[Request, Response]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
     @property
     def endpoints(self) -> list[InstanceEndpoint[Request, Response]]:
         """The endpoints ready for use, in no particular order. This is the live list: do not change it."""
         return self._endpoints
+
+    @property
+    def known(self) -> list[str]:
+        """The `host:port` of each instance that the source names, with those whose endpoints are still to be made."""
+        return list(self._until_gone)
+
+    @property
+    def leaving(self) -> list[InstanceEndpoint[Request, Response]]:
+        """The endpoints of instances that are gone while calls to them still end."""
+        return [endpoint for endpoint in self._draining if endpoint.instance not in self._until_gone]
 
     async def wait_endpoints(self) -> None:
         """Wait until there is at least one endpoint."""
@@ -153,8 +164,12 @@ class Endpointer(Generic[Request, Response]):
                 await _wait(gone.wait(), delay)
 
     async def _let_finish(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
-        if not await _wait(endpoint.drained(), self._drain):
-            log.warning("calls cut off", instance=endpoint.instance, in_flight=endpoint.in_flight)
+        self._draining.add(endpoint)
+        try:
+            if not await _wait(endpoint.drained(), self._drain):
+                log.warning("calls cut off", instance=endpoint.instance, in_flight=endpoint.in_flight)
+        finally:
+            self._draining.discard(endpoint)
 
     def _offer(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
         position = self._position.get(endpoint.instance)

@@ -94,6 +94,24 @@ class InstanceEndpoint(Generic[Request, Response]):
         return self._breaker is None or self._breaker.ready
 
     @property
+    def state(self) -> str:
+        """`ready`, `connecting`, `ejected`, or `probation`: back from an ejection, and not trusted yet.
+
+        Of an instance that is both ejected and not connected, the first is told.
+        """
+        if self._breaker is not None:
+            if self._breaker.on_probation:
+                return "probation" if self.connected else "connecting"
+            if self._breaker.current_state == "open":
+                return "ejected"
+        return "ready" if self.connected else "connecting"
+
+    @property
+    def ejected_for(self) -> float:
+        """Seconds until an ejected instance is tried again; 0 where it is not ejected."""
+        return 0.0 if self._breaker is None else self._breaker.sleep_left
+
+    @property
     def connected(self) -> bool:
         """Whether it is connected; asking makes it try. True for an endpoint that cannot tell."""
         return self._connection is None or self._connection.connected()

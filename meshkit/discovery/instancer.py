@@ -90,6 +90,8 @@ class Instancer:
         self._outage = Outage()
         self._ignored = IgnoredRegistrations(self.prefix)
         self._told_stale = False
+        # Times that everything was listed, so far: one more than the watches that ended.
+        self.listings = 0
         self.stale = True
         self.reason: str | None = "not listed yet"
 
@@ -130,6 +132,7 @@ class Instancer:
         while True:
             try:
                 listing = await self._etcd.list(self.prefix)
+                self.listings += 1
                 self._replace({item.key: item for item in listing.items})
                 self._mark_fresh()
                 streak.holds()

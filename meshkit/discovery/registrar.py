@@ -64,6 +64,8 @@ class Registrar:
         self._lease_id = 0
         self._lease: Lease | None = None
         self._put_sent = False
+        # Of the lease, so far.
+        self.renewals = 0
         self._registered = asyncio.Event()
         self._displaced = asyncio.Event()
         self._outage = Outage()
@@ -190,6 +192,7 @@ class Registrar:
         while True:
             try:
                 await self._etcd.keep_alive(lease.id)
+                self.renewals += 1
                 streak.failures = 0
                 if self._outage.over():
                     log.info("lease renewed again", key=self.key)

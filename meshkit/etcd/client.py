@@ -87,6 +87,11 @@ class EtcdClient:
         """Close all connections; requests and watches under way are cancelled."""
         await self._members.close()
 
+    @property
+    def away_since(self) -> float | None:
+        """Unix seconds since no member answers, as far as was asked; None: one does, or nothing was asked yet."""
+        return self._members.away_since
+
     async def grant(self, ttl: int, lease_id: int = 0) -> Lease:
         """Grant a lease of at least `ttl` seconds, with an id of the caller's choice where one is given."""
         request = rpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
@@ -197,6 +202,7 @@ class EtcdClient:
             await stream.write(rpc.WatchRequest(create_request=create))
             answer = await stream.read()
         self._check_watch(answer, metadata)
+        self._members.answered()
         if answer.header.revision < create.start_revision - 1:
             # A watch from a future revision is silent until etcd gets there: for long, if etcd has lost its data.
             raise UselessAnswerError(f"it is at revision {answer.header.revision}, behind what was listed")
@@ -244,7 +250,9 @@ class EtcdClient:
             at = self._members.current
             try:
                 with self._members.connection() as connection:
-                    return await self._ask_logged_in(connection.shared.channel, request)
+                    answer = await self._ask_logged_in(connection.shared.channel, request)
+                    self._members.answered()
+                    return answer
             except EtcdError:
                 if not remaining or self._members.current == at:
                     raise

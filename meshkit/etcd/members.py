@@ -79,6 +79,9 @@ class Members:
         self.current = rng.randrange(len(endpoints))
         self._connections = [Connection(endpoint, self._pem) for endpoint in endpoints]
         self._retired: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        # Unix seconds, since each member has failed and none has answered; None: the last answer was one.
+        self.away_since: float | None = None
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -86,6 +89,10 @@ class Members:
     @property
     def _pem(self) -> Pem | None:
         return self._tls.pem if self._tls else None
+
+    def answered(self) -> None:
+        """Note that a member has answered."""
+        self._failures, self.away_since = 0, None
 
     async def close(self) -> None:
         """Close all connections; what is under way is cancelled."""
@@ -112,6 +119,8 @@ class Members:
                 # etcd tells gRPC from plain HTTP once per connection. A connection that is opened while etcd starts can
                 # end up at its HTTP server, which would answer 404 to all requests on it, for ever.
                 self._move_on(at, connection, at_once=error.code() is grpc.StatusCode.UNIMPLEMENTED)
+            else:
+                self.answered()
             raise EtcdError(f"etcd at {connection.endpoint}: {error.code().name}: {error.details()}") from error
         except TimeoutError as error:
             self._move_on(at, connection)
@@ -131,6 +140,9 @@ class Members:
             raise EtcdError(f"etcd at {connection.endpoint}: the connection was closed") from error
 
     def _move_on(self, failed: int, connection: Connection, *, at_once: bool = False) -> None:
+        self._failures += 1
+        if self._failures >= len(self) and self.away_since is None:
+            self.away_since = time.time()
         # Of several requests that fail together, only the first moves on.
         if self.current == failed:
             self.current = (failed + 1) % len(self)

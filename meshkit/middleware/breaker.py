@@ -37,12 +37,12 @@ StateListener = Callable[["HystrixBreaker", str, str], object]
 class _Relay(pybreaker.CircuitBreakerListener):
     """Tells a breaker's listeners of its changes of state."""
 
-    def __init__(self, breaker: HystrixBreaker, listeners: Sequence[StateListener]) -> None:
+    def __init__(self, breaker: HystrixBreaker, listeners: list[StateListener]) -> None:
         self._breaker = breaker
         self._listeners = listeners
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:  # noqa: ARG002 - pybreaker's interface
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             try:
                 listener(self._breaker, old_state.name, new_state.name)
             except Exception:
@@ -81,9 +81,10 @@ class HystrixBreaker:
     ) -> None:
         self.name = name
         self.policy = policy = replace(policy or HystrixPolicy(), **changes)
+        self._listeners = list(listeners)
         # pybreaker's own counting is switched off: it must not change the state by itself.
         self._circuit = pybreaker.CircuitBreaker(
-            fail_max=sys.maxsize, listeners=[_Relay(self, tuple(listeners))], throw_new_error_on_trip=False
+            fail_max=sys.maxsize, listeners=[_Relay(self, self._listeners)], throw_new_error_on_trip=False
         )
         # The circuit's own `current_state` goes through three look-ups, and each call asks several times.
         self._state: str = pybreaker.STATE_CLOSED
@@ -148,6 +149,24 @@ class HystrixBreaker:
         return self._state
 
     @property
+    def sleep_left(self) -> float:
+        """Seconds until it lets a probe through; 0 unless it is open."""
+        if self._state != pybreaker.STATE_OPEN:
+            return 0.0
+        return max(0.0, self._opened_at + self._sleep_window - self._clock())
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether the next failure opens it: while half-open, and for `probation` calls after that."""
+        if self._state == pybreaker.STATE_CLOSED:
+            return self._on_probation > 0
+        return self._state == pybreaker.STATE_HALF_OPEN
+
+    def listen(self, listener: StateListener) -> None:
+        """Add a listener; see the parameter `listeners`."""
+        self._listeners.append(listener)
+
+    @property
     def ready(self) -> bool:
         """Whether a call would be let through now."""
         state = self._state
@@ -199,7 +218,7 @@ class HystrixBreaker:
         elif self._state == pybreaker.STATE_HALF_OPEN and not self._probing:
             self._probing = True
         elif self._state != pybreaker.STATE_CLOSED:
-            left = max(0.0, self._opened_at + self._sleep_window - self._clock())
+            left = self.sleep_left
             waits_for = f"probe in {left:.1f} s" if left else "probe under way"
             raise BreakerOpenError(f"breaker {self.name} is open: {waits_for}")
         elif self._in_flight >= self.policy.max_concurrent:

@@ -103,6 +103,8 @@ class DelayingLimiter:
         # The callers in the order of their turns, each with its calls: dicts for O(1) leaving from the middle.
         self._callers: dict[str, dict[asyncio.Future[None], None]] = {}
         self._waiting = 0
+        # Calls so far that had to wait, and that were refused.
+        self.delayed = self.refused = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __call__(self, endpoint: Endpoint[Request, Response]) -> Endpoint[Request, Response]:
@@ -113,6 +115,11 @@ class DelayingLimiter:
             return await endpoint(request)
 
         return limited
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a token now."""
+        return self._waiting
 
     async def acquire(self) -> None:
         """Wait for a token.
@@ -129,6 +136,7 @@ class DelayingLimiter:
         turn = asyncio.get_running_loop().create_future()
         self._callers.setdefault(peer, {})[turn] = None
         self._waiting += 1
+        self.delayed += 1
         if self._timer is None:
             self._hand_out()
         try:
@@ -148,6 +156,7 @@ class DelayingLimiter:
         wait = self._bucket.wait_for(own + others + 1)
         left = deadline.remaining()
         if wait > (self._max_wait if left is None else left):
+            self.refused += 1
             limit = f"at most {self._max_wait:g} s are waited" if left is None else f"the deadline is in {left:.3f} s"
             raise RateLimitedError(
                 f"rate limit of {self._bucket.rate:g} calls/s: a token would take {wait:.3f} s, {limit}"
@@ -155,6 +164,7 @@ class DelayingLimiter:
 
     def _make_room(self, peer: str) -> None:
         """Refuse the last call of the caller that has the most, or else the new one."""
+        self.refused += 1
         refusal = RateLimitedError(f"rate limit of {self._bucket.rate:g} calls/s: {self._waiting} calls wait already")
         most = max(self._callers, key=lambda name: len(self._callers[name]))
         if len(self._callers[most]) <= len(self._callers.get(peer, ())) + 1:

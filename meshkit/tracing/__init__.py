@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshkit.tracing.b3 import B3Propagator, b3_sampler
 from meshkit.tracing.otlp import OtlpExporter
-from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor, SpanCounts
+from meshkit.tracing.processor import PreparingExporter, ResendingSpanProcessor, SpanCounts, span_processors_of
 from meshkit.tracing.propagation import PROPAGATORS, Propagation
 from meshkit.tracing.provider import open_tracer, tracer_provider
 from meshkit.tracing.root import root_span, trace_id_of
@@ -30,6 +30,7 @@ __all__ = [
     "b3_sampler",
     "open_tracer",
     "root_span",
+    "span_processors_of",
     "trace_id_of",
     "tracer_provider",
     "zipkin_exporter",

@@ -17,11 +17,12 @@ from typing import Any
 import structlog
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Tracer
 
 from meshkit.backoff import Backoff
 from meshkit.errors import SpansRefusedError
 
-__all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts"]
+__all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts", "span_processors_of"]
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -115,6 +116,8 @@ class ResendingSpanProcessor(SpanProcessor):
         self._logged_at = -self.LOG_INTERVAL
         self._dropped_logged = 0
         self._reason: str | None = None
+        # Unix seconds, since the collector takes nothing because it is away or overloaded; None: it took the last.
+        self.away_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="span exporter", daemon=True)
         self._thread.start()
 
@@ -229,9 +232,11 @@ class ResendingSpanProcessor(SpanProcessor):
                 if self._export(batch) is not SpanExportResult.SUCCESS:
                     raise SpansRefusedError("refused")  # noqa: TRY301 - as if the exporter had said so
             except SpansRefusedError as error:
+                self.away_since = None
                 self._reason = str(error)
                 return False
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the program goes on
+                self.away_since = self.away_since or time.time()
                 self._reason = str(error) or type(error).__name__
                 if tries == 1:
                     log.debug("spans not sent, trying again", reason=str(error))
@@ -242,6 +247,7 @@ class ResendingSpanProcessor(SpanProcessor):
                     return False
                 self._log_drops()
             else:
+                self.away_since = None
                 return True
 
     def _pause(self, delay: float, started: float) -> bool:
@@ -268,3 +274,9 @@ class ResendingSpanProcessor(SpanProcessor):
             total = self._dropped
             reason = self._reason or "the collector takes none, or too few"
         log.warning("spans dropped", dropped=new, dropped_in_all=total, reason=reason)
+
+
+def span_processors_of(tracer: Tracer) -> tuple[ResendingSpanProcessor, ...]:
+    """Those that send a tracer's spans, for their counts; none of a tracer that records nothing, or of others."""
+    processors = getattr(getattr(tracer, "provider", None), "processors", ())
+    return tuple(each for each in processors if isinstance(each, ResendingSpanProcessor))

@@ -1,6 +1,7 @@
 """The client of etcd on a real etcd."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ import grpc
 import pytest
 
 from localmesh.components import EtcdServer
+from localmesh.waiting import until
 from meshkit import EtcdClient
 from meshkit.errors import EtcdError
 
@@ -74,3 +76,22 @@ async def test_a_long_list_comes_in_pages_of_one_revision_and_up_to_a_bound(
 
 async def _revision(client: EtcdClient) -> int:
     return (await client.list("/none/")).revision
+
+
+async def test_etcd_is_away_from_the_first_request_without_an_answer_to_the_next_with_one(etcd: EtcdServer) -> None:
+    async with EtcdClient([etcd.address], timeout=1) as client:
+
+        def away_since() -> float | None:
+            return client.away_since
+
+        assert away_since() is None
+        await client.put("/here", "1")
+        assert away_since() is None
+        before = time.time()
+        await etcd.stop()
+        with pytest.raises(EtcdError):
+            await client.list("/")
+        assert before <= (away_since() or 0) <= time.time()
+        await etcd.start()
+        await until(lambda: client.list("/"), within=20, what="an answer of etcd")
+        assert away_since() is None

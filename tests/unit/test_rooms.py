@@ -64,7 +64,8 @@ NAMES = {
     "meshkit.tls": "ClientTls Pem PemFiles PemWatch ServerTls",
     "meshkit.tracing": """
         B3Propagator OtlpExporter PROPAGATORS PreparingExporter Propagation ResendingSpanProcessor SAMPLERS SpanCounts
-        SpanEncoder TraceSettings b3_sampler open_tracer root_span trace_id_of tracer_provider zipkin_exporter
+        SpanEncoder TraceSettings b3_sampler open_tracer root_span span_processors_of trace_id_of tracer_provider
+        zipkin_exporter
     """,
 }
 

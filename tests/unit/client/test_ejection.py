@@ -308,3 +308,50 @@ async def test_an_ejection_is_noted_in_the_trace_of_the_call_that_led_to_it_and_
     assert isinstance(span, ReadableSpan)
     assert [event.name for event in span.events] == ["instance ejected: a"]
     assert [entry["event"] for entry in logs] == ["instance ejected"]
+
+
+@fake_time
+async def test_an_instance_tells_its_state_and_until_when_it_is_ejected() -> None:
+    sick, heard = True, list[str]()
+
+    async def behaviour(_: Any) -> str:
+        if sick:
+            raise rpc_error(UNAVAILABLE)
+        return "book"
+
+    breaker = instance_breaker("a", clock=now)
+    breaker.listen(lambda _, old, new: heard.append(f"{old} {new}"))
+    endpoint = InstanceEndpoint("a", behaviour, breaker=breaker)
+    assert (endpoint.state, endpoint.ejected_for) == ("ready", 0.0)
+    for _ in range(3):
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await endpoint(None)
+    assert (endpoint.state, endpoint.ejected_for) == ("ejected", 1.0)
+    await asyncio.sleep(0.25)
+    assert endpoint.ejected_for == pytest.approx(0.75)
+    await asyncio.sleep(1)
+    sick = False
+    for _ in range(3):
+        await endpoint(None)
+        assert (endpoint.state, endpoint.ejected_for) == ("probation", 0.0)
+    for _ in range(10):
+        await endpoint(None)
+    assert endpoint.state == "ready"
+    assert heard == ["closed open", "open half-open", "half-open closed"]
+
+
+@fake_time
+async def test_an_instance_without_a_connection_is_connecting() -> None:
+    line = Line(up=False)
+    endpoint = InstanceEndpoint("a", line, breaker=instance_breaker("a", clock=now))
+    assert endpoint.state == "connecting"
+    line.up = True
+    assert endpoint.state == "ready"
+
+
+def test_a_budget_tells_its_tokens() -> None:
+    budget = RetryBudget(reserve=5)
+    assert (budget.tokens, budget.reserve) == (5, 5)
+    assert budget.withdraw()
+    budget.deposit()
+    assert budget.tokens == pytest.approx(4.2)

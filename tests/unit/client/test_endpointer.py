@@ -186,3 +186,21 @@ async def test_renewed_endpoints_take_over_once_made_and_the_old_ones_close_once
         instances.change(removed="a")
         await settle()
         assert [endpoint.instance for endpoint in endpointer.endpoints] == ["b"]
+
+
+@fake_time
+async def test_instances_are_known_from_the_first_and_leaving_until_their_calls_have_ended() -> None:
+    instances, log = Instances(), list[str]()
+    async with Endpointer(instances, recording_factory(log, work=2)) as endpointer:
+        instances.change(added="a b")
+        assert (sorted(endpointer.known), endpointer.endpoints) == (["a", "b"], [])
+        await endpointer.wait_endpoints()
+        call = asyncio.create_task(RoundRobin(endpointer).pick(exclude={"b"})(None))
+        await asyncio.sleep(1)
+        instances.change(removed="a")
+        await settle()
+        assert endpointer.known == ["b"]
+        assert [(endpoint.instance, endpoint.in_flight) for endpoint in endpointer.leaving] == [("a", 1)]
+        await call
+        await settle()
+        assert endpointer.leaving == []

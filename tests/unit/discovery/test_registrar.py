@@ -33,6 +33,7 @@ async def test_the_lease_is_renewed_at_a_third_of_its_ttl() -> None:
         await registration.wait_registered()
         await asyncio.sleep(60)
         assert 17 <= etcd.renewals <= 20
+        assert registration.renewals == etcd.renewals
         assert etcd.granted == 1
 
 

@@ -138,3 +138,20 @@ async def test_calls_of_many_callers_that_are_cancelled_leave_nothing_and_cost_n
     (stays,) = calls_of(limiter, "d", 1)
     await stays
     assert now() - start == pytest.approx(1, abs=0.01)
+
+
+@fake_time
+async def test_a_delaying_limiter_tells_how_many_wait_have_waited_and_were_refused() -> None:
+    limiter = DelayingLimiter(TokenBucket(1, 1, clock=now), max_waiting=2)
+    await limiter.acquire()
+    assert (limiter.waiting, limiter.delayed, limiter.refused) == (0, 0, 0)
+    waiting = [asyncio.create_task(limiter.acquire()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert (limiter.waiting, limiter.delayed, limiter.refused) == (2, 2, 0)
+    with pytest.raises(RateLimitedError):
+        await limiter.acquire()
+    async with within(0.5):
+        with pytest.raises(RateLimitedError):
+            await limiter.acquire()
+    await asyncio.gather(*waiting)
+    assert (limiter.waiting, limiter.delayed, limiter.refused) == (0, 2, 2)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import NoOpTracer
 from structlog.testing import capture_logs
 
 from meshkit.backoff import Backoff
-from meshkit.tracing import ResendingSpanProcessor, zipkin_exporter
+from meshkit.tracing import ResendingSpanProcessor, span_processors_of, tracer_provider, zipkin_exporter
 from meshkit.tracing.collector import Answer
 from meshkit.tracing.collector import Collector as HttpCollector
 
@@ -207,3 +208,36 @@ def test_unsampled_spans_are_not_queued_and_spans_after_the_end_are_dropped() ->
     processor.shutdown()
     traced(processor, 3)
     assert processor.counts.dropped == 3
+
+
+def test_a_collector_is_away_from_the_first_try_that_fails_until_it_takes_spans() -> None:
+    away, tried = threading.Event(), threading.Event()
+    away.set()
+
+    def behaviour() -> None:
+        if away.is_set():
+            if since() is not None:
+                tried.set()
+            raise ConnectionError("connection refused")
+
+    processor = ResendingSpanProcessor(Collector(behaviour), backoff=NO_WAIT)
+
+    def since() -> float | None:
+        return processor.away_since
+
+    assert since() is None
+    traced(processor, 1)
+    assert tried.wait(5), f"never away: {processor.counts}"
+    away.clear()
+    assert processor.force_flush(5000)
+    assert since() is None
+    processor.shutdown()
+
+
+def test_the_processors_of_a_tracer_are_found() -> None:
+    provider = tracer_provider("test", exporter=Collector())
+    (processor,) = span_processors_of(provider.get_tracer("test"))
+    assert processor.counts.ended == 0
+    provider.shutdown()
+    assert span_processors_of(tracer_provider("test").get_tracer("test")) == ()
+    assert span_processors_of(NoOpTracer()) == ()
