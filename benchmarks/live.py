@@ -31,6 +31,7 @@ from benchmarks.load import Call
 from benchmarks.ours import book_info_over, guarded, retrying, traced
 from meshkit import Endpointer, MiddlewareInterceptor, RoundRobin, TracingServerInterceptor, channel_factory, run_async
 from meshkit.discovery import InstanceChange, Observer
+from meshkit.metrics import ClientMetrics, ServerMetrics
 from meshkit.tracing import tracer_provider, zipkin_exporter
 
 __all__ = ["live"]
@@ -84,11 +85,15 @@ async def _ways(stack: AsyncExitStack) -> dict[str, tuple[str, Call]]:
     with_guards = await _serve(stack, guards)
     in_context = await _serve(stack, TracingServerInterceptor(_tracer(recording=False), [SERVICE]), guards)
     in_span = await _serve(stack, TracingServerInterceptor(_tracer(recording=True), [SERVICE]), guards)
+    tracing = TracingServerInterceptor(_tracer(recording=True), [SERVICE], ServerMetrics())
+    counted = await _serve(stack, tracing, guards)
     stub = await _stub(stack, plain)
     picks = await _balancer(stack, plain, None)
     retry = retrying(picks)
     tracer = _tracer(recording=True)
     all_parts = traced(guarded(retrying(await _balancer(stack, plain, tracer))), tracer)
+    metrics = ClientMetrics("live")
+    counting = metrics.calls_of("book")(guarded(retrying(await _balancer(stack, plain, tracer, metrics))))
 
     async def deadline(number: int) -> object:
         return await stub.GetBookInfo(BookInfoParams(book_id=number), timeout=10)
@@ -103,9 +108,11 @@ async def _ways(stack: AsyncExitStack) -> dict[str, tuple[str, Call]]:
         "retry with its timer, a deadline": ("pick, the instance's breaker", retry),
         "breaker": ("retry with its timer, a deadline", guarded(retry)),
         "root and CLIENT span, B3 headers": ("breaker", all_parts),
+        "metrics of a call and its attempt": ("root and CLIENT span, B3 headers", traced(counting, tracer)),
         "server: deadline, errors as statuses": (BARE, bare_call(await _stub(stack, with_guards))),
         "server: trace context": ("server: deadline, errors as statuses", bare_call(await _stub(stack, in_context))),
         "server: span": ("server: trace context", bare_call(await _stub(stack, in_span))),
+        "server: metrics": ("server: span", bare_call(await _stub(stack, counted))),
     }
 
 
@@ -129,8 +136,10 @@ async def _stub(stack: AsyncExitStack, address: str) -> BookServiceStub:
     return BookServiceStub(await stack.enter_async_context(grpc.aio.insecure_channel(address)))
 
 
-async def _balancer(stack: AsyncExitStack, address: str, tracer: Tracer | None) -> RoundRobin[int, object]:
-    factory = channel_factory(book_info_over, tracer)
+async def _balancer(
+    stack: AsyncExitStack, address: str, tracer: Tracer | None, metrics: ClientMetrics | None = None
+) -> RoundRobin[int, object]:
+    factory = channel_factory(book_info_over, tracer, metrics=metrics)
     endpointer = await stack.enter_async_context(Endpointer(OneInstance(address), factory))
     await endpointer.wait_endpoints()
     return RoundRobin(endpointer)

@@ -27,6 +27,7 @@ from meshkit import (
     TracingServerInterceptor,
 )
 from meshkit.client import InstanceEndpoint, TracedChannel
+from meshkit.metrics import MethodCalls
 from meshkit.tracing import SpanEncoder, b3_sampler, tracer_provider
 from meshkit.tracing.propagation import Propagation
 
@@ -65,6 +66,7 @@ async def micro(run_dir: Path) -> list[dict[str, Any]]:
     ended = _span(tracer)
     b3, single, w3c = Propagation(), Propagation(["b3"]), Propagation(["tracecontext"])
     headers, parent = b3.headers_of(ended), w3c.headers_of(ended)
+    calls, ok = MethodCalls(METHOD), grpc.StatusCode.OK
     node = NodeEndpoint("127.0.0.1", None, 50051)
     node.service_name = "book-server"
     encode, stock = SpanEncoder.for_endpoint(node), ProtobufEncoder()
@@ -72,6 +74,7 @@ async def micro(run_dir: Path) -> list[dict[str, Any]]:
         **picks,
         "span made and ended": _plain(lambda: _span(tracer)),
         "span made and ended, the SDK's own": _plain(lambda: _span(sdk_tracer)),
+        "counting a call": _plain(lambda: calls.end(ok, calls.begin(), ended)),
         "encoding a span": _plain(lambda: encode(ended)),
         "encoding a span, the stock encoder": _plain(lambda: stock.serialize([ended], node)),
         "B3 headers written": _plain(lambda: b3.headers_of(ended)),

@@ -1,7 +1,8 @@
-"""bookmesh: its client as a load client: discovery, balancing, retry, breaker, and traced or not.
+"""bookmesh: its client as a load client: discovery, balancing, retry, breaker, traced or not, and counted or not.
 
     python -m benchmarks.ours 127.0.0.1:2379 off
     python -m benchmarks.ours 127.0.0.1:2379 http://127.0.0.1:9411/api/v2/spans
+    python -m benchmarks.ours 127.0.0.1:2379 http://127.0.0.1:9411/api/v2/spans metrics
 
 It is book-client's wiring, without its line of log a call.
 """
@@ -31,6 +32,7 @@ from meshkit import (
 )
 from meshkit.client import Balancer
 from meshkit.deadline import remaining
+from meshkit.metrics import ClientMetrics
 from meshkit.tracing import ResendingSpanProcessor, tracer_provider, zipkin_exporter
 
 
@@ -78,7 +80,7 @@ def traced(books: Call, tracer: Tracer) -> Call:
     return call
 
 
-async def load(etcd_address: str, zipkin: str) -> None:
+async def load(etcd_address: str, zipkin: str, counted: str = "") -> None:
     """Call as commanded."""
     tracer, spans = None, None
     if zipkin != "off":
@@ -86,12 +88,15 @@ async def load(etcd_address: str, zipkin: str) -> None:
         processor = ResendingSpanProcessor(zipkin_exporter("bench-client", zipkin, address="127.0.0.1"))
         provider.add_span_processor(processor)
         tracer, spans = provider.get_tracer("benchmarks"), OurSpans(processor)
+    metrics = ClientMetrics("etcd:///services/book/") if counted else None
     async with (
         EtcdClient([etcd_address]) as etcd,
         Instancer(etcd, "/services/book/") as instancer,
-        Endpointer(instancer, channel_factory(book_info_over, tracer)) as endpointer,
+        Endpointer(instancer, channel_factory(book_info_over, tracer, metrics=metrics)) as endpointer,
     ):
         books = guarded(retrying(RoundRobin(endpointer)))
+        if metrics is not None:
+            books = metrics.calls_of("book")(books)
         await endpointer.wait_endpoints()
         await serve_commands(traced(books, tracer) if tracer else books, spans)
 

@@ -25,11 +25,16 @@ from meshkit.discovery.registrar import Registrar
 from meshkit.endpoint import Middleware
 from meshkit.etcd.api import Etcd
 from meshkit.etcd.client import EtcdClient
+from meshkit.metrics.calls import ClientMetrics, ServerMetrics
+from meshkit.metrics.sources import ClientSources, Sources
+from meshkit.middleware.breaker import HystrixBreaker
+from meshkit.middleware.ratelimit import DelayingLimiter
 from meshkit.program.runtime import stop_signal
 from meshkit.server.added import AddedServices
 from meshkit.server.interceptor import MiddlewareInterceptor
 from meshkit.server.serving import serve
 from meshkit.server.spans import TracingServerInterceptor
+from meshkit.tracing.processor import span_processors_of
 from meshkit.tracing.provider import open_tracer
 from meshkit.tracing.settings import TraceSettings
 
@@ -48,6 +53,7 @@ class Mesh:
         exporter: takes the spans instead of Zipkin, see `open_tracer`.
         settings: how to trace, instead of `zipkin` alone, see `TraceSettings`.
         prefix: of all keys in etcd; the instances of a service are at `<prefix><name>/`. Default `/services/`.
+        sources: are filled with what there is to tell, for metrics. Default: nothing is counted.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Mesh:
         exporter: SpanExporter | None = None,
         settings: TraceSettings | None = None,
         prefix: str = "/services/",
+        sources: Sources | None = None,
     ) -> None:
         if isinstance(etcd, str):
             raise TypeError(f"expected a list of host:port, got {etcd!r}")
@@ -69,12 +76,16 @@ class Mesh:
         self._tracing = open_tracer(name, address=address, zipkin=zipkin, exporter=exporter, settings=settings)
         self._etcd = etcd
         self._prefix = prefix
+        self._sources = sources
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self.tracer = await self._stack.enter_async_context(self._tracing)
         if isinstance(self._etcd, Sequence):
             self._etcd = await self._stack.enter_async_context(EtcdClient(self._etcd))
+        if self._sources is not None:
+            self._sources.spans = span_processors_of(self.tracer)
+            self._sources.etcd = self._etcd if isinstance(self._etcd, EtcdClient) else None
         return self
 
     async def __aexit__(
@@ -100,11 +111,25 @@ class Mesh:
             name: what its servers are called, e.g. `greeter`.
             options: as keywords of MeshChannel, e.g. `idempotent=["helloworld.Greeter/SayHello"]`.
         """
+        prefix = f"{self._prefix}{name}/"
+        metrics = None if self._sources is None else ClientMetrics(f"etcd://{prefix}")
         async with (
-            Instancer(self.etcd, f"{self._prefix}{name}/") as instances,
-            MeshChannel(instances, self.tracer, **options) as channel,
+            Instancer(self.etcd, prefix) as instances,
+            MeshChannel(instances, self.tracer, metrics=metrics, **options) as channel,
         ):
-            yield channel
+            if self._sources is None or metrics is None:
+                yield channel
+                return
+            middleware = options.get("middleware")
+            client = ClientSources(
+                metrics=metrics,
+                endpoints=channel.endpointer,
+                discovery=instances,
+                budget=channel.budget,
+                breaker=middleware if isinstance(middleware, HystrixBreaker) else None,
+            )
+            with self._sources.telling(client):
+                yield channel
 
     def serve(
         self,
@@ -135,13 +160,18 @@ class Mesh:
         if not added.names:
             raise ValueError("expected services to serve, none was added")
         registrar = Registrar(self.etcd, f"{self._prefix}{self.name}/", self.address, ttl=lease_ttl)
+        metrics = None
+        if self._sources is not None:
+            metrics = self._sources.server = ServerMetrics()
+            self._sources.registration = registrar
+            self._sources.limiter = middleware if isinstance(middleware, DelayingLimiter) else None
         return serve(
             added.add_to,
             added.names,
             listen=listen or self.address,
             registrar=registrar,
             interceptors=[
-                TracingServerInterceptor(self.tracer, added.names),
+                TracingServerInterceptor(self.tracer, added.names, metrics),
                 MiddlewareInterceptor(middleware, added.names),
                 *interceptors,
             ],

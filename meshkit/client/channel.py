@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Generic
 
 import grpc
 import structlog
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
@@ -17,6 +17,7 @@ from meshkit.client.deadline_channel import DeadlineChannel
 from meshkit.client.instance import Factory
 from meshkit.client.spans import TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
+from meshkit.metrics.calls import ClientMetrics, Connections
 from meshkit.options import MAX_MESSAGE_BYTES, instance_options
 from meshkit.shared_channel import SharedChannel
 from meshkit.tls.credentials import ClientTls
@@ -38,20 +39,23 @@ def instance_channel(
     *,
     tls: ClientTls | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    metrics: ClientMetrics | None = None,
 ) -> grpc.aio.Channel:
     """Open a channel to `host:port`, traced where a tracer is given, plaintext unless `tls` is. Use with `async with`.
 
     Its calls end at the current deadline at the latest, see `DeadlineChannel`.
     Connecting is lazy: a call to an instance that is not there, or whose certificate is refused, fails with
     UNAVAILABLE and says why. A larger answer than `max_message_bytes` fails with RESOURCE_EXHAUSTED, unread;
-    one that cannot be decoded is INTERNAL.
+    one that cannot be decoded is INTERNAL. `metrics` count its calls.
     """
     target, options = grpc_target(instance), instance_options(max_message_bytes)
     if tls is None:
         channel = grpc.aio.insecure_channel(target, options=options)
     else:
         channel = grpc.aio.secure_channel(target, tls.credentials(), options=options + tls.options())
-    return DeadlineChannel(channel) if tracer is None else TracedChannel(channel, tracer, instance)
+    if tracer is None and metrics is None:
+        return DeadlineChannel(channel)
+    return TracedChannel(channel, tracer or NoOpTracer(), instance, metrics)
 
 
 def channel_factory(
@@ -60,6 +64,7 @@ def channel_factory(
     *,
     tls: ClientTls | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    metrics: ClientMetrics | None = None,
 ) -> Factory[Request, Response]:
     """Make a factory for an Endpointer: each endpoint has a channel and knows whether it is connected.
 
@@ -69,18 +74,23 @@ def channel_factory(
         tracer: makes the CLIENT spans; None: none.
         tls: None: plaintext.
         max_message_bytes: of an answer; a larger one fails the call with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
+        metrics: count attempts and connections. Default: none.
     """
 
     @asynccontextmanager
     async def connect(instance: str) -> AsyncIterator[Endpoint[Request, Response]]:
         def open_channel() -> grpc.aio.Channel:
-            return instance_channel(instance, tracer, tls=tls, max_message_bytes=max_message_bytes)
+            return instance_channel(instance, tracer, tls=tls, max_message_bytes=max_message_bytes, metrics=metrics)
 
-        connection = _ChannelEndpoint(open_channel, lambda channel: endpoint_over(channel, instance), instance)
-        try:
-            yield connection
-        finally:
-            await connection.close()
+        connections = None if metrics is None else metrics.connections
+        with nullcontext() if metrics is None else metrics.following(instance):
+            connection = _ChannelEndpoint(
+                open_channel, lambda channel: endpoint_over(channel, instance), instance, connections
+            )
+            try:
+                yield connection
+            finally:
+                await connection.close()
 
     return connect
 
@@ -92,6 +102,7 @@ class _ChannelEndpoint(Generic[Request, Response]):
         open_channel: opens a channel to the instance.
         endpoint_over: makes the endpoint over a channel.
         instance: `host:port`, for the log.
+        connections: counts them; None: nothing does.
     """
 
     def __init__(
@@ -99,7 +110,10 @@ class _ChannelEndpoint(Generic[Request, Response]):
         open_channel: Callable[[], grpc.aio.Channel],
         endpoint_over: Callable[[grpc.aio.Channel], Endpoint[Request, Response]],
         instance: str,
+        connections: Connections | None = None,
     ) -> None:
+        self._connections = connections
+        self._followers: set[asyncio.Task[None]] = set()
         self._open_channel = open_channel
         self._endpoint_over = endpoint_over
         self._instance = instance
@@ -110,6 +124,11 @@ class _ChannelEndpoint(Generic[Request, Response]):
         self._opened = asyncio.get_running_loop().time()
         self._shared = SharedChannel(self._open_channel())
         self._endpoint = self._endpoint_over(self._shared.channel)
+        if self._connections is not None:
+            following = _follow(self._shared.channel, self._connections)
+            follower = asyncio.create_task(following, name=f"connection {self._instance}")
+            self._followers.add(follower)
+            follower.add_done_callback(self._followers.discard)
 
     async def __call__(self, request: Request) -> Response:
         # The counterpart of `_renew`: this channel is not closed before the call has ended.
@@ -141,3 +160,16 @@ class _ChannelEndpoint(Generic[Request, Response]):
         """Close all channels; calls under way are cancelled."""
         await end_tasks(tuple(self._retired))
         await self._shared.channel.close()
+        await end_tasks(tuple(self._followers))
+
+
+async def _follow(channel: grpc.aio.Channel, connections: Connections) -> None:
+    """Count a channel's changes of state, until it is closed."""
+    state = grpc.ChannelConnectivity.IDLE
+    try:
+        while state is not grpc.ChannelConnectivity.SHUTDOWN:
+            await channel.wait_for_state_change(state)
+            old, state = state, channel.get_state()
+            connections.changed(old, state)
+    finally:
+        connections.changed(state, grpc.ChannelConnectivity.SHUTDOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Protocol, Self
@@ -66,6 +67,8 @@ class Endpointer(Generic[Request, Response]):
         self._until_gone: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._offered = asyncio.Event()
+        # Of all instances so far, by what gave them away; see `HystrixBreaker.opened_by`.
+        self.ejections: Counter[str] = Counter()
         self._draining: set[InstanceEndpoint[Request, Response]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -149,7 +152,7 @@ class Endpointer(Generic[Request, Response]):
                         offered = InstanceEndpoint(
                             instance,
                             endpoint,
-                            breaker=self._breaker and self._breaker(instance),
+                            breaker=self._judge_of(instance),
                             connect_first=connect_first,
                         )
                         self._offer(offered)
@@ -162,6 +165,18 @@ class Endpointer(Generic[Request, Response]):
                 delay = self._backoff.delay(failures)
                 log.warning("endpoint not made", instance=instance, reason=repr(error), retry_in=round(delay, 3))
                 await _wait(gone.wait(), delay)
+
+    def _judge_of(self, instance: str) -> HystrixBreaker | None:
+        if self._breaker is None:
+            return None
+        breaker = self._breaker(instance)
+        breaker.listen(self._count_ejection)
+        return breaker
+
+    def _count_ejection(self, breaker: HystrixBreaker, old: str, new: str) -> None:
+        # A probe that fails makes an ejection longer, and no other one of it.
+        if (old, new) == ("closed", "open"):
+            self.ejections[breaker.opened_by] += 1
 
     async def _let_finish(self, endpoint: InstanceEndpoint[Request, Response]) -> None:
         self._draining.add(endpoint)

@@ -27,6 +27,7 @@ from meshkit.client.stream_calls import CALLS
 from meshkit.client.streams import BrokenStreamError, OutgoingStream
 from meshkit.endpoint import Endpoint, Middleware
 from meshkit.errors import is_retryable
+from meshkit.metrics.calls import ClientMetrics
 from meshkit.middleware.breaker import HystrixBreaker
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.tls.credentials import ClientTls
@@ -62,6 +63,7 @@ class MeshChannel(grpc.aio.Channel):
         breaker: judges an instance, see `Endpointer`. Default `instance_breaker`; None: instances are not judged.
         tls: None: plaintext.
         max_message_bytes: of an answer; a larger one fails with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
+        metrics: count calls, attempts and connections. Default: none.
     """
 
     def __init__(
@@ -77,23 +79,30 @@ class MeshChannel(grpc.aio.Channel):
         breaker: Callable[[str], HystrixBreaker] | None = instance_breaker,
         tls: ClientTls | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        metrics: ClientMetrics | None = None,
     ) -> None:
         if isinstance(idempotent, str):
             raise TypeError(f"expected names of methods as a list, or True, got {idempotent!r}")
         self._tracer = tracer or NoOpTracer()
         connect = channel_factory(
-            lambda channel, _: MethodsOverChannel(channel), self._tracer, tls=tls, max_message_bytes=max_message_bytes
+            lambda channel, _: MethodsOverChannel(channel),
+            self._tracer,
+            tls=tls,
+            max_message_bytes=max_message_bytes,
+            metrics=metrics,
         )
-        self._endpoints: Endpointer[Outgoing, Any] = Endpointer(instances, connect, breaker=breaker)
+        # Both are to be read only.
+        self.endpointer: Endpointer[Outgoing, Any] = Endpointer(instances, connect, breaker=breaker)
+        self.budget = budget or RetryBudget()
+        self._metrics = metrics
         self._tls = tls
-        self._balancer = balancer(self._endpoints)
+        self._balancer = balancer(self.endpointer)
         self._attempts = attempts
         self._all_idempotent = idempotent is True
         self._idempotent = frozenset(
             "/" + name.lstrip("/") for name in (() if isinstance(idempotent, bool) else idempotent)
         )
         self._middleware = middleware
-        self._budget = budget or RetryBudget()
         self._method = lru_cache(KEPT_METHODS)(self._new_method)
         self._calls: set[Outgoing] = set()
         self._open = self._closed = False
@@ -101,9 +110,9 @@ class MeshChannel(grpc.aio.Channel):
 
     async def __aenter__(self) -> Self:
         self._open = True
-        await self._stack.enter_async_context(self._endpoints)
+        await self._stack.enter_async_context(self.endpointer)
         if self._tls is not None:
-            await self._stack.enter_async_context(self._tls.renewing(self._endpoints.renew))
+            await self._stack.enter_async_context(self._tls.renewing(self.endpointer.renew))
         return self
 
     async def __aexit__(
@@ -138,7 +147,7 @@ class MeshChannel(grpc.aio.Channel):
         """READY: an instance is connected; CONNECTING: none of those known is; TRANSIENT_FAILURE: none is known."""
         if self._closed:
             return grpc.ChannelConnectivity.SHUTDOWN
-        endpoints = self._endpoints.endpoints
+        endpoints = self.endpointer.endpoints
         if any(endpoint.connected for endpoint in endpoints):
             return grpc.ChannelConnectivity.READY
         return grpc.ChannelConnectivity.CONNECTING if endpoints else grpc.ChannelConnectivity.TRANSIENT_FAILURE
@@ -197,6 +206,7 @@ class MeshChannel(grpc.aio.Channel):
         self, kind: str, name: str, encode: Callable[[Any], bytes] | None, decode: Callable[[bytes], Any] | None
     ) -> Method:
         repeatable = self._all_idempotent or name in self._idempotent
+        calls = None if self._metrics is None else self._metrics.calls_of(name)
         retry: Endpoint[Outgoing, Any] = Retry(
             self._balancer,
             attempts=self._attempts,
@@ -204,7 +214,8 @@ class MeshChannel(grpc.aio.Channel):
             idempotent=repeatable,
             sharing=repeatable and kind == "unary_unary",
             retryable=lambda error: is_retryable(error) and not isinstance(error, BrokenStreamError),
-            budget=self._budget,
+            budget=self.budget,
+            retried=None if calls is None else calls.retried,
         )
         endpoint = self._middleware(retry) if self._middleware else retry
-        return Method(kind, name, encode, decode, endpoint, repeatable=repeatable)
+        return Method(kind, name, encode, decode, endpoint, repeatable=repeatable, calls=calls)

@@ -9,12 +9,13 @@ from typing import Any
 
 import grpc
 from opentelemetry import trace
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Span, Tracer
 
 from meshkit import deadline
 from meshkit.client.call_error import CallError
 from meshkit.endpoint import Endpoint
 from meshkit.errors import NotConnectedError
+from meshkit.metrics.calls import MethodCalls
 from meshkit.tracing.root import root_span
 
 __all__ = ["Method", "MethodsOverChannel", "Outgoing"]
@@ -33,6 +34,7 @@ class Method:
         decode: makes an answer of bytes; None: answers are bytes.
         endpoint: takes its calls through the mesh.
         repeatable: whether the service's owner has said that it may be called twice.
+        calls: counts them; None: nothing does.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Method:
         endpoint: Endpoint[Outgoing, Any],
         *,
         repeatable: bool,
+        calls: MethodCalls | None = None,
     ) -> None:
+        self.calls = calls
         self.kind = kind
         self.name = name
         self.encode = encode
@@ -93,6 +97,7 @@ class Outgoing:
         self._ready = ready
         self._options = options
         self._failure: CallError | None = None
+        self._root: Span | None = None
 
     def _encoded(self, request: Any) -> Any:
         # Once, for all attempts: what cannot be encoded is the caller's mistake, and no instance's.
@@ -114,6 +119,19 @@ class Outgoing:
             self.task.cancel()
 
     async def _run(self, tracer: Tracer) -> None:
+        calls = self.method.calls
+        if calls is None:
+            await self._make(tracer)
+            return
+        begun, cancelled = calls.begin(), True
+        try:
+            await self._make(tracer)
+            cancelled = False
+        finally:
+            code = grpc.StatusCode.CANCELLED if cancelled else self.error.code() if self.error else grpc.StatusCode.OK
+            calls.end(code, begun, self._root)
+
+    async def _make(self, tracer: Tracer) -> None:
         # The task has a context of its own: nothing of this is seen by the caller.
         deadline.narrow(self._timeout)
         if (left := deadline.remaining()) is not None:
@@ -126,7 +144,7 @@ class Outgoing:
                 self.answer = await self.method.endpoint(self)
             else:
                 # All attempts of a call belong to one trace.
-                with root_span(tracer, self.method.name.lstrip("/")):
+                with root_span(tracer, self.method.name.lstrip("/")) as self._root:
                     self.answer = await self.method.endpoint(self)
         except asyncio.CancelledError:
             if self._failure is None:

@@ -56,6 +56,7 @@ class Retry(Generic[Request, Response]):
         budget: bounds the retries of all calls together, to 20% of them by default, so that retries do not multiply
             the load of a service that fails as a whole. Default: a RetryBudget of its own; give several Retries to
             one service the same one.
+        retried: told of each call that was made again, once it has ended: how many times. Default: nothing is.
 
     Calling it raises:
         RetryError: all attempts failed, or one failed for good, or the budget is spent; names each of the attempts,
@@ -73,6 +74,7 @@ class Retry(Generic[Request, Response]):
         sharing: bool | None = None,
         retryable: Callable[[Exception], bool] = is_retryable,
         budget: RetryBudget | None = None,
+        retried: Callable[[int], object] | None = None,
     ) -> None:
         if attempts < 1:
             raise ValueError(f"expected at least 1 attempt, got {attempts}")
@@ -86,11 +88,29 @@ class Retry(Generic[Request, Response]):
         self._sharing = idempotent if sharing is None else sharing
         self._retryable = retryable
         self._budget = budget or RetryBudget()
+        self._retried = retried
 
     async def __call__(self, request: Request) -> Response:
         """Make the call."""
-        self._budget.deposit()
         failed: list[FailedAttempt] = []
+        retries = 0
+        try:
+            answer = await self._answer(request, failed)
+            retries = len(failed)
+        except RetryError:
+            retries = len(failed) - 1
+            raise
+        except asyncio.CancelledError:
+            retries = len(failed)
+            raise
+        else:
+            return answer
+        finally:
+            if retries and self._retried is not None:
+                self._retried(retries)
+
+    async def _answer(self, request: Request, failed: list[FailedAttempt]) -> Response:
+        self._budget.deposit()
         tried: list[tuple[InstanceEndpoint[Request, Response], Exception]] = []
         now = asyncio.get_running_loop().time
         outer = deadline.remaining()

@@ -17,6 +17,7 @@ from meshkit.address import parse_address
 from meshkit.attempt import current_attempt
 from meshkit.client.deadline_channel import CheckedCall, DeadlineChannel, checked, lenient
 from meshkit.client.traced_stream import traced_stream
+from meshkit.metrics.calls import ClientMetrics, MethodCalls
 from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import conventions_of, record_status
 from meshkit.tracing.propagation import propagation_of
@@ -45,10 +46,11 @@ class _ClientSpans:
         return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
 
 
-def _record_cancellation(span: Span) -> None:
+def _record_cancellation(span: Span) -> grpc.StatusCode:
     # Cut off by the attempt's own time limit, or because its caller no longer waits.
-    late = deadline.passed()
-    record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
+    code = grpc.StatusCode.DEADLINE_EXCEEDED if deadline.passed() else grpc.StatusCode.CANCELLED
+    record_status(span, code, None)
+    return code
 
 
 class TracedChannel(DeadlineChannel):
@@ -64,20 +66,26 @@ class TracedChannel(DeadlineChannel):
         channel: makes the calls, and is closed with this.
         tracer: makes the spans.
         instance: the `host:port` that the channel leads to: the spans' remote endpoint.
+        metrics: counts the calls, as attempts at the instance. Default: none.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, tracer: Tracer, instance: str) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, tracer: Tracer, instance: str, metrics: ClientMetrics | None = None
+    ) -> None:
         super().__init__(channel)
         self._spans = _ClientSpans(tracer, instance)
+        self._instance = instance
+        self._metrics = metrics
 
     def unary_unary(
         self, method: str, request_serializer: Any = None, response_deserializer: Any = None, **kwargs: Any
     ) -> Any:
         """Make a unary method's calls, each with a span (grpc.aio.Channel)."""
         make_call = self._channel.unary_unary(method, request_serializer, lenient(response_deserializer), **kwargs)
-        spans = self._spans
+        spans, attempts = self._spans, self._attempts(method)
 
         def traced(request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any) -> _TracedCall:
+            begun = 0.0 if attempts is None else attempts.begin()
             span = spans.start(method)
             try:
                 headers = spans.headers_of(span)
@@ -86,8 +94,10 @@ class TracedChannel(DeadlineChannel):
             except BaseException as error:
                 record_status(span, grpc.StatusCode.INTERNAL, repr(error))
                 span.end()
+                if attempts is not None:
+                    attempts.end(grpc.StatusCode.INTERNAL, begun, span)
                 raise
-            return _TracedCall(call, span)
+            return _TracedCall(call, span, attempts, begun)
 
         return traced
 
@@ -110,15 +120,21 @@ class TracedChannel(DeadlineChannel):
         **kwargs: Any,
     ) -> Any:
         make_call = getattr(self._channel, kind)(method, request_serializer, lenient(response_deserializer), **kwargs)
-        return traced_stream(kind, make_call, lambda: self._spans.start(method), self._spans.headers_of)
+        attempts = self._attempts(method)
+        return traced_stream(kind, make_call, lambda: self._spans.start(method), self._spans.headers_of, attempts)
+
+    def _attempts(self, method: str) -> MethodCalls | None:
+        return None if self._metrics is None else self._metrics.attempts_at(self._instance, method)
 
 
 class _TracedCall(CheckedCall):
     """A call whose span ends with it."""
 
-    def __init__(self, call: Any, span: Span) -> None:
+    def __init__(self, call: Any, span: Span, attempts: MethodCalls | None, begun: float) -> None:
         super().__init__(call)
         self._span: Span | None = span
+        self._attempts = attempts
+        self._begun = begun
         self._awaited = False
         call.add_done_callback(self._done)
 
@@ -127,19 +143,24 @@ class _TracedCall(CheckedCall):
         span, self._span = self._span, None
         if span is None:
             return checked((yield from self._call.__await__()))
+        code = grpc.StatusCode.CANCELLED
         try:
             answer = checked((yield from self._call.__await__()))
         except asyncio.CancelledError:
-            _record_cancellation(span)
+            code = _record_cancellation(span)
             raise
         except grpc.aio.AioRpcError as error:
-            record_status(span, error.code(), error.details())
+            code = error.code()
+            record_status(span, code, error.details())
             raise
         else:
-            record_status(span, grpc.StatusCode.OK, None)
+            code = grpc.StatusCode.OK
+            record_status(span, code, None)
             return answer
         finally:
             span.end()
+            if self._attempts is not None:
+                self._attempts.end(code, self._begun, span)
 
     def _done(self, _: object) -> None:
         # A caller that does not await the answer asks for the status, if for anything.
@@ -148,8 +169,11 @@ class _TracedCall(CheckedCall):
             self._ending = asyncio.ensure_future(self._end(span))
 
     async def _end(self, span: Span) -> None:
-        record_status(span, await self._call.code(), await self._call.details())
+        code = await self._call.code()
+        record_status(span, code, await self._call.details())
         span.end()
+        if self._attempts is not None:
+            self._attempts.end(code, self._begun, span)
 
 
 class TracingClientInterceptor(grpc.aio.UnaryUnaryClientInterceptor):

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span
 
 from meshkit import deadline
 from meshkit.client.deadline_channel import CallAround, IteratesByReading, checked
+from meshkit.metrics.calls import MethodCalls
 from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import record_status
 from meshkit.tracing.propagation import Headers
@@ -23,7 +24,11 @@ STATUS_LOOK = 0.005
 
 
 def traced_stream(
-    kind: str, make_call: Callable[..., Any], start_span: Callable[[], Span], headers_of: Callable[[Span], Headers]
+    kind: str,
+    make_call: Callable[..., Any],
+    start_span: Callable[[], Span],
+    headers_of: Callable[[Span], Headers],
+    attempts: MethodCalls | None = None,
 ) -> Callable[..., Any]:
     """Put a span around each call of a multi-callable.
 
@@ -32,6 +37,7 @@ def traced_stream(
         make_call: the multi-callable, of a plain channel.
         start_span: starts a call's span.
         headers_of: the headers that carry its context.
+        attempts: counts the calls; None: nothing does.
 
     Returns:
         A multi-callable whose calls end at the current deadline at the latest.
@@ -42,7 +48,7 @@ def traced_stream(
     # With a stream of requests all may be given by position.
     def traced(request: Any = None, timeout: float | None = None, metadata: Any = None, **options: Any) -> Any:
         span = start_span()
-        life = _Life(span, one_answer=kind == "stream_unary")
+        life = _Life(span, attempts, one_answer=kind == "stream_unary")
         try:
             headers = headers_of(span)
             metadata = (*metadata, *headers) if metadata else headers
@@ -60,7 +66,7 @@ def traced_stream(
 class _Life:
     """A span, what its stream has carried so far, and how it has ended."""
 
-    def __init__(self, span: Span, *, one_answer: bool) -> None:
+    def __init__(self, span: Span, attempts: MethodCalls | None, *, one_answer: bool) -> None:
         self.sent = 0
         self.received = 0
         self.code = grpc.StatusCode.OK
@@ -70,6 +76,8 @@ class _Life:
         # Of an answer that cannot be decoded.
         self.failure: grpc.aio.AioRpcError | None = None
         self._span = span
+        self._attempts = attempts
+        self._begun = 0.0 if attempts is None else attempts.begin()
         self._one_answer = one_answer
 
     async def counted(self, requests: AsyncIterable[Any] | Iterable[Any]) -> AsyncIterator[Any]:
@@ -126,6 +134,8 @@ class _Life:
         self._span.set_attribute(names.MESSAGES_RECEIVED, self.received)
         record_status(self._span, code, details)
         self._span.end()
+        if self._attempts is not None:
+            self._attempts.end(code, self._begun, self._span)
         self.ended.set()
 
 

@@ -93,6 +93,8 @@ class HystrixBreaker:
         self._in_a_row = 0
         self._passed = 0
         self._probing = False
+        # Why it opened last: `consecutive_failures`, `failure_percentage`, `probation`, or `other`: told to.
+        self.opened_by = "other"
         self._clock = clock
         self._counts = RollingCounts(policy.window, clock)
         self._in_flight = 0
@@ -252,13 +254,16 @@ class HystrixBreaker:
             return
         self._counts.add(failed=failed)
         self._in_a_row = self._in_a_row + 1 if failed else 0
-        if failed and (self._on_probation or self._failing()):
+        if failed and (reason := "probation" if self._on_probation else self._failing()):
+            self.opened_by = reason
             self.open()
         elif self._on_probation:
             self._on_probation -= 1
 
-    def _failing(self) -> bool:
+    def _failing(self) -> str | None:
         if self.policy.failures_in_a_row and self._in_a_row >= self.policy.failures_in_a_row:
-            return True
+            return "consecutive_failures"
         calls, failures = self._counts.totals()
-        return calls >= self.policy.request_volume and failures * 100 >= self.policy.error_percent * calls
+        if calls >= self.policy.request_volume and failures * 100 >= self.policy.error_percent * calls:
+            return "failure_percentage"
+        return None

@@ -47,6 +47,9 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
             The handler to use instead, which is kept; or the same one, to leave it as it is.
         """
 
+    def unknown(self, method: str) -> None:
+        """A call of a method that the server does not have; nothing to do but to count it, for who wants to."""
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
@@ -55,6 +58,8 @@ class HandlerInterceptor(grpc.aio.ServerInterceptor):
         """Wrap the handler of a call; gRPC asks at each call (grpc.aio.ServerInterceptor)."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if handler is None:
+            self.unknown(method)
         if handler is None or not method.startswith(self._prefixes):
             return handler
         return self._wrapped(handler, method)

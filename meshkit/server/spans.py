@@ -11,6 +11,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Tracer
 
+from meshkit.metrics.calls import ServerMetrics
 from meshkit.server.handlers import Context, Handler, HandlerInterceptor, is_async, over_bytes
 from meshkit.server.streams import guarded_handler
 from meshkit.server.unary import Behavior
@@ -32,10 +33,12 @@ class TracingServerInterceptor(HandlerInterceptor):
     Args:
         tracer: makes the spans.
         services: full names of the services to trace; others (health, reflection) pass untouched.
+        metrics: counts the calls of those services, and those of methods that nobody has. Default: none.
     """
 
-    def __init__(self, tracer: Tracer, services: Collection[str]) -> None:
+    def __init__(self, tracer: Tracer, services: Collection[str], metrics: ServerMetrics | None = None) -> None:
         super().__init__(services)
+        self._metrics = metrics
         self._tracer = tracer
         self._extracted = propagation_of(tracer).extracted
 
@@ -48,32 +51,44 @@ class TracingServerInterceptor(HandlerInterceptor):
             behavior = _counting(behavior, handler)
         return over_bytes(handler, self._traced(behavior, method))
 
+    def unknown(self, method: str) -> None:  # noqa: ARG002 - there may be any number of names
+        """Count a call of a method that there is not."""
+        if self._metrics is not None:
+            self._metrics.unknown()
+
     def _traced(self, behavior: Behavior, method: str) -> Behavior:
+        calls = None if self._metrics is None else self._metrics.calls_of(method)
         name, attributes = method.lstrip("/"), conventions_of(self._tracer).call(method)
 
         async def traced(request: Any, context: Context) -> Any:
+            begun, code = 0.0 if calls is None else calls.begin(), grpc.StatusCode.CANCELLED
             caller = self._extracted(context.invocation_metadata())
             span = self._tracer.start_span(name, caller, SpanKind.SERVER, attributes)
             token = otel_context.attach(trace.set_span_in_context(span, caller))
             try:
                 answer = await behavior(request, context)
             except asyncio.CancelledError:
-                late = (left := context.time_remaining()) is not None and left <= 0
-                record_status(span, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED, None)
+                if (left := context.time_remaining()) is not None and left <= 0:
+                    code = grpc.StatusCode.DEADLINE_EXCEEDED
+                record_status(span, code, None)
                 raise
             except Exception as error:
                 code = _status(context)
                 if code is grpc.StatusCode.OK:  # Not an abort, which has left its code in the context.
-                    record_status(span, grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+                    code = grpc.StatusCode.UNKNOWN
+                    record_status(span, code, f"{type(error).__name__}: {error}")
                 else:
                     record_status(span, code, _details(context))
                 raise
             else:
-                record_status(span, _status(context), _details(context))
+                code = _status(context)
+                record_status(span, code, _details(context))
                 return answer
             finally:
                 otel_context.detach(token)
                 span.end()
+                if calls is not None:
+                    calls.end(code, begun, span)
 
         return traced
 

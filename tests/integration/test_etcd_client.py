@@ -80,18 +80,15 @@ async def _revision(client: EtcdClient) -> int:
 
 async def test_etcd_is_away_from_the_first_request_without_an_answer_to_the_next_with_one(etcd: EtcdServer) -> None:
     async with EtcdClient([etcd.address], timeout=1) as client:
-
-        def away_since() -> float | None:
-            return client.away_since
-
-        assert away_since() is None
+        assert client.away_since is None
         await client.put("/here", "1")
-        assert away_since() is None
+        assert client.away_since is None
         before = time.time()
         await etcd.stop()
         with pytest.raises(EtcdError):
             await client.list("/")
-        assert before <= (away_since() or 0) <= time.time()
+        assert client.away_since is not None
+        assert before <= client.away_since <= time.time()
         await etcd.start()
         await until(lambda: client.list("/"), within=20, what="an answer of etcd")
-        assert away_since() is None
+        assert client.away_since is None

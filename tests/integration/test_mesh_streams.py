@@ -39,7 +39,7 @@ class Stage:
 
     @property
     def endpoints(self) -> list[Any]:
-        return self.channel._endpoints.endpoints
+        return self.channel.endpointer.endpoints
 
     def hinder(self, **where: Any) -> None:
         for guide in self.guides:

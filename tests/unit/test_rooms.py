@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("client", "server"),
     ("discovery", "program"),
     ("etcd",),
+    ("metrics",),
     ("middleware", "tls", "tracing"),
 )
 ROOMS = tuple(room for floor in FLOORS for room in floor)
@@ -38,6 +39,7 @@ ONLY_IN = {
     "click": ("meshkit.program",),
     "etcd3": ("meshkit.etcd",),
     "opentelemetry.exporter": ("meshkit.tracing.zipkin",),
+    "prometheus_client": ("meshkit.metrics.collector",),
     "pybreaker": ("meshkit.middleware.breaker",),
     "uvloop": ("meshkit.program.runtime",),
 }
@@ -60,6 +62,10 @@ NAMES = {
     "meshkit.discovery": "InstanceChange Instancer Observer Registrar",
     "meshkit.program": "LOG_FORMATS LOG_LEVELS LogFormat LogLevel configure_logging run_async stop_signal",
     "meshkit.etcd": "Etcd EtcdClient EtcdLogin Event KeyValue Lease Listing WatchBatch",
+    "meshkit.metrics": """
+        BOUNDS ClientMetrics ClientSources Histogram MeshCollector MethodCalls ServerMetrics Sources quantile
+        registry_of
+    """,
     "meshkit.middleware": "DelayingLimiter ErroringLimiter HystrixBreaker HystrixPolicy StateListener TokenBucket",
     "meshkit.tls": "ClientTls Pem PemFiles PemWatch ServerTls",
     "meshkit.tracing": """

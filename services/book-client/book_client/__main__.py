@@ -10,10 +10,8 @@ if __name__ == "__main__":
 
 import asyncio
 import contextlib
-import socket
 from dataclasses import dataclass
 from importlib.metadata import version
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import structlog
 from book_client.caller import Caller
 from book_client.conversation import Conversation, conversation_over
 from book_client.fault_commands import Reach, faults
+from book_client.own_ip import own_ip
 from book_client.tally import Tally
 from meshkit import (
     ClientTls,
@@ -40,9 +39,9 @@ from meshkit import (
     run_async,
     stop_signal,
 )
-from meshkit.address import parse_address
 from meshkit.background import end_tasks
-from meshkit.client import EndpointSource
+from meshkit.client import EndpointSource, RetryBudget
+from meshkit.metrics import ClientMetrics, ClientSources, Sources
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import DURATION, HOST_NAME, MESSAGE_BYTES, PEM_FILE, Count, FiniteRange
@@ -50,13 +49,14 @@ from meshkit.program.logs import LogFormat, LogLevel
 from meshkit.program.output import LogOutput
 from meshkit.program.trace_flags import Tracing
 from meshkit.tls import PemWatch
+from meshkit.tracing import span_processors_of
 
 log = structlog.stdlib.get_logger("book-client")
 
 # The exit code once the reader of the results has gone (`book-client | head`): as if SIGPIPE had ended it.
 UNREAD = 128 + 13
-# Addresses of documentation (RFC 5737, RFC 3849): what leads to them leads to anywhere.
-ANYWHERE = ("192.0.2.1", "2001:db8::1")
+# What a call is named where calls are counted: it calls two methods of one instance.
+CALL = "conversation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,15 +187,18 @@ def _tls(settings: Settings) -> ClientTls | None:
         raise click.UsageError(str(error)) from error
 
 
-async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutput | None = None) -> int:
-    """Make the calls, log a summary, and return the exit code."""
+async def call_books(
+    settings: Settings, tls: ClientTls | None, output: LogOutput | None = None, sources: Sources | None = None
+) -> int:
+    """Make the calls, log a summary, and return the exit code; with `sources` they are counted."""
     tally = Tally()
+    metrics = None if sources is None else ClientMetrics(f"etcd://{settings.etcd_prefix}")
     try:
         with stop_signal(output) as stop:
             async with (
                 open_tracer(
                     "book-client",
-                    address=_own_ip(settings.etcd.endpoints[0]),
+                    address=own_ip(settings.etcd.endpoints[0]),
                     settings=settings.tracing.settings(),
                     version=version("bookmesh"),
                 ) as tracer,
@@ -203,11 +206,22 @@ async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutpu
                 Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,
                 Endpointer(
                     instancer,
-                    channel_factory(conversation_over, tracer, tls=tls, max_message_bytes=settings.max_message_bytes),
+                    channel_factory(
+                        conversation_over,
+                        tracer,
+                        tls=tls,
+                        max_message_bytes=settings.max_message_bytes,
+                        metrics=metrics,
+                    ),
                 ) as endpointer,
                 tls.renewing(endpointer.renew) if tls else contextlib.nullcontext(),
             ):
-                books = guarded(settings, endpointer)
+                client = None
+                if sources is not None and metrics is not None:
+                    client = ClientSources(metrics=metrics, endpoints=endpointer, discovery=instancer)
+                    sources.clients.append(client)
+                    sources.etcd, sources.spans = etcd, span_processors_of(tracer)
+                books = guarded(settings, endpointer, client)
                 await _first_of(stop.wait(), endpointer.wait_endpoints(), timeout=settings.timeout)
                 caller = Caller(books, tracer, tally, stop, calls=settings.calls, interval=settings.interval)
                 async with asyncio.TaskGroup() as workers:
@@ -218,8 +232,10 @@ async def call_books(settings: Settings, tls: ClientTls | None, output: LogOutpu
     return 1 if tally.failures else 0
 
 
-def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) -> Endpoint[int, Conversation]:
-    """Make the endpoint of a call: the breaker around retries around round robin."""
+def guarded(
+    settings: Settings, endpoints: EndpointSource[int, Conversation], client: ClientSources | None = None
+) -> Endpoint[int, Conversation]:
+    """Make the endpoint of a call: the breaker around retries around round robin, counted where `client` is given."""
     breaker = HystrixBreaker(
         "book-service",
         HystrixPolicy(
@@ -231,7 +247,15 @@ def guarded(settings: Settings, endpoints: EndpointSource[int, Conversation]) ->
     )
     # Retry keeps the breaker's limit too: its error names every attempt, and that of the breaker's timer would not.
     timeout = min(settings.timeout, settings.breaker_timeout)
-    return breaker(Retry(RoundRobin(endpoints), attempts=settings.attempts, timeout=timeout))
+    budget, calls = RetryBudget(), None
+    if client is not None:
+        client.budget, client.breaker = budget, breaker
+        calls = client.metrics.calls_of(CALL)
+    retried = None if calls is None else calls.retried
+    retry: Endpoint[int, Conversation] = Retry(
+        RoundRobin(endpoints), attempts=settings.attempts, timeout=timeout, budget=budget, retried=retried
+    )
+    return breaker(retry) if calls is None else calls(breaker(retry))
 
 
 async def _first_of(*conditions: Any, timeout: float) -> None:
@@ -250,20 +274,6 @@ def _log_summary(tally: Tally, log_format: LogFormat) -> None:
     }
     by_instance = dict(counts) if log_format == "json" else ",".join(f"{name}={count}" for name, count in counts)
     log.info("summary", calls=tally.calls, failures=tally.failures, by_instance=by_instance, **percentiles)
-
-
-def _own_ip(peer: str) -> str | None:
-    """The address that this host uses towards a peer; towards any other host if the peer is a name.
-
-    No packet is sent and no name is looked up: the event loop would wait for the answer.
-    """
-    for target in (parse_address(peer)[0], *ANYWHERE):
-        with contextlib.suppress(ValueError, OSError):
-            family = socket.AF_INET if ip_address(target).version == 4 else socket.AF_INET6
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 1))
-                return str(probe.getsockname()[0])
-    return None
 
 
 command.add_command(faults)

@@ -36,6 +36,7 @@ from meshkit import (
     stop_signal,
 )
 from meshkit.address import parse_address
+from meshkit.metrics import ServerMetrics, Sources
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import (
@@ -50,6 +51,7 @@ from meshkit.program.flags import (
 )
 from meshkit.program.logs import LogFormat, LogLevel
 from meshkit.program.trace_flags import Tracing
+from meshkit.tracing import span_processors_of
 
 log = structlog.stdlib.get_logger("book-server")
 
@@ -175,8 +177,9 @@ def _tls(settings: Settings) -> ServerTls | None:
         raise click.UsageError(str(error)) from error
 
 
-async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
-    """Serve until SIGINT or SIGTERM."""
+async def serve_books(settings: Settings, tls: ServerTls | None, sources: Sources | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; with `sources` calls are counted."""
+    metrics = None if sources is None else ServerMetrics()
     limiter = DelayingLimiter(TokenBucket(settings.rate, settings.burst)) if settings.rate else None
     books = BookService(settings.max_list_latency, settings.max_info_latency)
     switch = faults.FaultSwitch() if settings.faults else None
@@ -197,24 +200,28 @@ async def serve_books(settings: Settings, tls: ServerTls | None) -> None:
                 version=version("bookmesh"),
             ) as tracer,
             settings.etcd.client() as etcd,
-            serve(
+        ):
+            registrar = Registrar(etcd, settings.etcd_prefix, settings.advertise, ttl=settings.lease_ttl)
+            if sources is not None:
+                sources.server, sources.limiter, sources.registration = metrics, limiter, registrar
+                sources.etcd, sources.spans = etcd, span_processors_of(tracer)
+            async with serve(
                 add_services,
                 services=[SERVICE, faults.SERVICE] if switch else [SERVICE],
                 listen=settings.listen,
                 tls=tls,
                 health_listen=settings.health_listen,
-                registrar=Registrar(etcd, settings.etcd_prefix, settings.advertise, ttl=settings.lease_ttl),
+                registrar=registrar,
                 interceptors=[
-                    TracingServerInterceptor(tracer, [SERVICE]),
+                    TracingServerInterceptor(tracer, [SERVICE], metrics),
                     MiddlewareInterceptor(limiter, [SERVICE]),
                     *(faults.interceptors(switch, [SERVICE]) if switch else ()),
                 ],
                 max_message_bytes=settings.max_message_bytes,
                 drain=settings.drain,
                 grace=settings.grace,
-            ),
-        ):
-            await stop.wait()
+            ):
+                await stop.wait()
 
 
 def main() -> None:
