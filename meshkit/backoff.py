@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["Backoff", "Outage", "Streak"]
 
-# Different reasons that are logged in `every` seconds; further ones are not.
-REASONS = 5
+# Failures that are logged in `every` seconds; further ones are not, unless they last for so many seconds.
+LINES = 5
+LASTING = 5.0
 _DIGITS = re.compile(r"\d+")
 
 
@@ -70,36 +72,48 @@ class Streak:
 
 
 class Outage:
-    """When to log that something keeps failing: at once, at once for another reason, then once a minute.
+    """When to log that something fails and that it works again: each outage that lasts, and no flood.
+
+    A failure is logged at once, at once for another reason, and then once a minute for each reason. After five lines
+    within a minute, as when it comes and goes all the time, only an outage that has lasted for 5 s is logged, once.
 
     Args:
-        every: seconds in which each reason is logged once. Default 60.
+        every: seconds of that minute. Default 60.
     """
 
     def __init__(self, every: float = 60.0) -> None:
         self._every = every
-        self._told: dict[str, float] = {}
+        self._lines: deque[float] = deque(maxlen=LINES)
         self._untold = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._told)
+        # Of the outage that goes on: when it began, whether it was logged, and when each reason was.
+        self._began: float | None = None
+        self._told = False
+        self._reasons: dict[str, float] = {}
 
     def failed(self, reason: str) -> int:
         """Count a failure; return how many there were since the last one that was logged, or 0: do not log it."""
         now = asyncio.get_running_loop().time()
         self._untold += 1
+        if self._began is None:
+            self._began = now
         # Numbers such as ports and times differ from try to try and make no other reason.
         kind = _DIGITS.sub("#", reason)
-        self._told = {known: at for known, at in self._told.items() if now - at < self._every}
-        if kind in self._told or len(self._told) == REASONS:
+        self._reasons = {known: at for known, at in self._reasons.items() if now - at < self._every}
+        crowded = len(self._lines) == LINES and now - self._lines[0] < self._every
+        if kind in self._reasons or (crowded and (self._told or now - self._began < LASTING)):
             return 0
-        self._told[kind] = now
+        self._reasons[kind] = now
+        self._lines.append(now)
+        self._told = True
         untold, self._untold = self._untold, 0
         return untold
 
-    def over(self) -> bool:
-        """Note that it works again; return whether a failure had been logged."""
-        told = bool(self)
-        self._told.clear()
+    def over(self) -> float | None:
+        """Note that it works; return the seconds for which it failed, or None: no failure was logged since."""
+        told, began = self._told, self._began
+        self._told, self._began = False, None
+        self._reasons.clear()
+        if not told or began is None:
+            return None
         self._untold = 0
-        return told
+        return asyncio.get_running_loop().time() - began

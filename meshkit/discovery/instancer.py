@@ -89,7 +89,6 @@ class Instancer:
         self._changed = asyncio.Event()
         self._outage = Outage()
         self._ignored = IgnoredRegistrations(self.prefix)
-        self._told_stale = False
         # Times that everything was listed, so far: one more than the watches that ended.
         self.listings = 0
         self.stale = True
@@ -137,16 +136,13 @@ class Instancer:
                 self._mark_fresh()
                 streak.holds()
                 await self._watch(listing.revision + 1)
-                # The watch lasted for as long as it should.
-                self._outage.over()
             except EtcdError as error:
                 self._mark_stale(str(error))
                 await asyncio.sleep(streak.delay())
             except Exception as error:
                 # No error may end discovery.
-                if repr(error) != self.reason:
+                if self._mark_stale(repr(error)):
                     log.exception("following instances failed unexpectedly", prefix=self.prefix)
-                self._mark_stale(repr(error))
                 await asyncio.sleep(streak.delay())
 
     async def _watch(self, revision: int) -> None:
@@ -239,23 +235,24 @@ class Instancer:
                 log.exception("an observer of instances failed", prefix=self.prefix)
 
     def _mark_fresh(self) -> None:
-        if self._told_stale:
-            self._told_stale = False
-            log.info("instances are up to date again", prefix=self.prefix, total=len(self.instances))
+        if (away := self._outage.over()) is not None:
+            total = len(self.instances)
+            log.info("instances are up to date again", prefix=self.prefix, total=total, after=round(away, 1))
         self.stale, self.reason = False, None
         self._cancel_invalidation()
         if self._kept and self._letting_go is None:
             self._let_go_later()
 
-    def _mark_stale(self, reason: str) -> None:
+    def _mark_stale(self, reason: str) -> bool:
+        """Note that etcd is away; return whether the log says so this time."""
         if failures := self._outage.failed(reason):
             total = len(self.instances)
             log.warning("instances may be stale", prefix=self.prefix, total=total, reason=reason, failures=failures)
-            self._told_stale = True
         self.stale, self.reason = True, reason
         if self._invalidate_after is not None and self._invalidation is None:
             loop = asyncio.get_running_loop()
             self._invalidation = loop.call_later(self._invalidate_after, self._invalidate)
+        return bool(failures)
 
     def _invalidate(self) -> None:
         log.error("instances invalidated", prefix=self.prefix, after=self._invalidate_after, reason=self.reason)

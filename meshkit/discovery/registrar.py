@@ -132,7 +132,9 @@ class Registrar:
                 # etcd has said so: no key of ours is under that lease any more, and the next try takes another one.
                 self._registered.clear()
                 delay = streak.delay()
-                log.warning("registration lost, registering again", key=self.key, reason=str(error))
+                if failures := self._outage.failed("registration lost"):
+                    reason = str(error)
+                    log.warning("registration lost, registering again", key=self.key, reason=reason, failures=failures)
                 await self._revoke()
             except EtcdError as error:
                 # The request may have been done although its answer was lost: the next try uses the same lease.
@@ -160,11 +162,12 @@ class Registrar:
             # The first time, a key that is there was left by an earlier program at this address.
             self._put_sent = True
             await self._etcd.put(self.key, self.address, lease.id)
-        self._ever_registered = True
         self._displaced.clear()
         self._registered.set()
-        self._outage.over()
-        log.info("registered", key=self.key, lease=f"{lease.id:x}", ttl=lease.ttl)
+        # An etcd that takes every registration and loses it at once is no flood of lines either.
+        if self._outage.over() is not None or not self._ever_registered:
+            log.info("registered", key=self.key, lease=f"{lease.id:x}", ttl=lease.ttl)
+        self._ever_registered = True
 
     async def _step_back(self, owner: KeyValue) -> None:
         assert self._lease is not None
@@ -194,8 +197,8 @@ class Registrar:
                 await self._etcd.keep_alive(lease.id)
                 self.renewals += 1
                 streak.failures = 0
-                if self._outage.over():
-                    log.info("lease renewed again", key=self.key)
+                if (away := self._outage.over()) is not None:
+                    log.info("lease renewed again", key=self.key, after=round(away, 1))
                 # A third of the TTL that was asked for, not of what etcd granted.
                 await asyncio.sleep(self._ttl / 3)
             except LeaseLostError:

@@ -42,8 +42,9 @@ async def test_an_outage_is_told_at_once_for_another_reason_and_then_once_a_minu
     assert outage.failed("no answer") == 9
     await asyncio.sleep(61)
     assert outage.failed("no answer") == 1
-    assert outage.over()
-    assert not outage.over()
+    await asyncio.sleep(2)
+    assert outage.over() == 63
+    assert outage.over() is None
     assert outage.failed("no answer") == 1
 
 
@@ -51,3 +52,35 @@ async def test_an_outage_is_told_at_once_for_another_reason_and_then_once_a_minu
 async def test_reasons_that_are_always_new_are_no_flood() -> None:
     outage = Outage()
     assert sum(bool(outage.failed("x" * length)) for length in range(100)) == 5
+
+
+@fake_time
+async def test_a_second_outage_within_a_minute_is_told_and_so_is_its_end() -> None:
+    outage = Outage()
+    for _ in range(2):
+        assert outage.failed("refused") == 1
+        assert outage.failed("refused") == 0
+        await asyncio.sleep(3)
+        assert outage.over() == 3
+        await asyncio.sleep(10)
+
+
+@fake_time
+async def test_what_comes_and_goes_all_the_time_is_no_flood_and_what_lasts_is_told() -> None:
+    outage, told, ends = Outage(), 0, 0
+    for _ in range(60):
+        told += bool(outage.failed("refused"))
+        await asyncio.sleep(0.5)
+        ends += outage.over() is not None
+        await asyncio.sleep(0.4)
+    assert (told, ends) == (5, 5)
+    # The sixth within the minute, and it stays.
+    counts = []
+    for _ in range(64):
+        counts.append(outage.failed("refused"))
+        await asyncio.sleep(0.125)
+    assert [bool(count) for count in counts].index(True) == 40
+    assert sum(map(bool, counts)) == 1
+    # With those that were not told of.
+    assert sum(counts) == 55 + 41
+    assert outage.over() == 8

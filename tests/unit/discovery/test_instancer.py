@@ -212,14 +212,14 @@ async def test_watches_that_are_always_refused_are_tried_with_backoff() -> None:
 
 
 @fake_time
-async def test_a_watch_that_flaps_is_told_of_once_a_minute_and_so_is_its_recovery() -> None:
+async def test_a_watch_that_flaps_is_told_of_five_times_a_minute_at_most_and_so_is_its_recovery() -> None:
     etcd = with_instances(A)
     etcd.watches_refused = True
     with capture_logs() as logs:
         async with Instancer(etcd, PREFIX):
             await asyncio.sleep(100)
     told = [entry["event"] for entry in logs if entry["event"] != "instances changed"]
-    assert told == ["instances may be stale", "instances are up to date again"] * 2
+    assert told == ["instances may be stale", "instances are up to date again"] * 10
 
 
 @fake_time
@@ -289,3 +289,21 @@ async def test_of_many_entries_that_are_no_instances_only_the_number_is_told_onc
     ignored = [entry for entry in logs if entry["event"] == "registration ignored"]
     more = [entry["count"] for entry in logs if entry["event"] == "more registrations ignored"]
     assert (len(ignored), more) == (20, [4980])
+
+
+@fake_time
+async def test_each_outage_within_a_minute_is_told_with_its_end_and_how_long_it_was() -> None:
+    etcd = with_instances(A)
+    with capture_logs() as logs:
+        async with Instancer(etcd, PREFIX):
+            await asyncio.sleep(1)
+            for _ in range(2):
+                etcd.go_down()
+                await asyncio.sleep(8)
+                etcd.down = False
+                await asyncio.sleep(5)
+    told = [entry for entry in logs if entry["event"] != "instances changed"]
+    # The watch's end, and the listing's failure.
+    away = ["instances may be stale"] * 2
+    assert [entry["event"] for entry in told] == [*away, "instances are up to date again"] * 2
+    assert all(8 <= entry["after"] <= 9.1 for entry in told[2::3])

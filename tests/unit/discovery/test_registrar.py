@@ -217,3 +217,31 @@ async def test_an_etcd_that_is_away_displaces_nobody_and_is_told_of_once_a_minut
 def test_a_port_that_nobody_can_call_is_not_registered() -> None:
     with pytest.raises(ValueError, match="a port from 1 to 65535"):
         Registrar(FakeEtcd(), PREFIX, "127.0.0.1:0")
+
+
+@fake_time
+async def test_each_outage_is_told_with_its_end_and_how_long_it_was() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        with capture_logs() as logs:
+            for _ in range(2):
+                etcd.go_down()
+                await asyncio.sleep(8)
+                etcd.down = False
+                await asyncio.sleep(10)
+        told = [(entry["event"], entry.get("after")) for entry in logs]
+        assert [event for event, _ in told] == ["lease not renewed, trying on", "lease renewed again"] * 2
+        assert all(after is None or 4 <= after <= 9 for _, after in told)
+
+
+@fake_time
+async def test_an_etcd_that_loses_each_lease_at_once_is_no_flood_of_log_lines() -> None:
+    etcd = FakeEtcd()
+    async with registrar(etcd) as registration:
+        await registration.wait_registered()
+        with capture_logs() as logs:
+            for _ in range(600):
+                etcd.leases.clear()
+                await asyncio.sleep(0.1)
+        assert 2 <= len(logs) <= 20
