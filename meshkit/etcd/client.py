@@ -29,7 +29,6 @@ Request = Callable[[grpc.aio.Channel, Metadata], Awaitable[Answer]]
 
 # etcd then ends a watch on a member that has lost the quorum, instead of leaving it silent.
 REQUIRE_LEADER: Metadata = (("hasleader", "true"),)
-NO_ANSWER = "an answer that cannot be read"
 # Seconds without a change after which a watch makes sure that etcd is still there.
 SILENCE = 2.5
 # Keys in one answer to a list: less than 100 ms to decode. etcd counts all that follow each time it is asked.
@@ -188,20 +187,20 @@ class EtcdClient:
             stream = stubs.WatchStub(channel).Watch(metadata=REQUIRE_LEADER + metadata)
             try:
                 # A stream has no time limit, its creation must have one: a frozen etcd would never answer.
-                await self._open_watch(stream, create, metadata)
+                await self._open_watch(stream, connection, create, metadata)
                 while True:
                     answer = await self._read(stream, connection, prefix, metadata)
-                    self._check_watch(answer, metadata)
+                    self._check_watch(answer, connection, metadata)
                     if answer.events:
                         yield WatchBatch(tuple(map(_event, answer.events)), answer.header.revision)
             finally:
                 stream.cancel()
 
-    async def _open_watch(self, stream: Any, create: Any, metadata: Metadata) -> None:
+    async def _open_watch(self, stream: Any, connection: Connection, create: Any, metadata: Metadata) -> None:
         async with asyncio.timeout(self._timeout):
             await stream.write(rpc.WatchRequest(create_request=create))
             answer = await stream.read()
-        self._check_watch(answer, metadata)
+        self._check_watch(answer, connection, metadata)
         self._members.answered()
         if answer.header.revision < create.start_revision - 1:
             # A watch from a future revision is silent until etcd gets there: for long, if etcd has lost its data.
@@ -223,19 +222,18 @@ class EtcdClient:
                     raise EtcdError(f"etcd at {connection.endpoint}: connected anew meanwhile")
                 request = rpc.RangeRequest(key=prefix.encode(), limit=1, serializable=True)
                 stub = stubs.KVStub(connection.shared.channel)
-                await stub.Range(request, timeout=self._timeout, metadata=metadata)
+                self._members.check(connection, await stub.Range(request, timeout=self._timeout, metadata=metadata))
         except grpc.aio.AioRpcError as error:
             self._token.refused(error.details(), metadata)
             raise
         finally:
             read.cancel()
 
-    def _check_watch(self, answer: Any, metadata: Metadata) -> None:
+    def _check_watch(self, answer: Any, connection: Connection, metadata: Metadata) -> None:
         """Raise an error unless the watch goes on."""
         if answer is grpc.aio.EOF:
             raise UselessAnswerError("the watch stream was ended")
-        if answer is None:
-            raise UselessAnswerError(NO_ANSWER)
+        self._members.check(connection, answer)
         if not answer.canceled:
             return
         refused = self._token.refused(answer.cancel_reason, metadata)
@@ -251,6 +249,7 @@ class EtcdClient:
             try:
                 with self._members.connection() as connection:
                     answer = await self._ask_logged_in(connection.shared.channel, request)
+                    self._members.check(connection, answer)
                     self._members.answered()
                     return answer
             except EtcdError:
@@ -261,15 +260,11 @@ class EtcdClient:
     async def _ask_logged_in(self, channel: grpc.aio.Channel, request: Request[Answer]) -> Answer:
         metadata = await self._token.metadata(channel)
         try:
-            answer = await request(channel, metadata)
+            return await request(channel, metadata)
         except grpc.aio.AioRpcError as error:
             if not self._token.refused(error.details(), metadata):
                 raise
-            answer = await request(channel, await self._token.metadata(channel))
-        # What cannot be decoded is None to gRPC.
-        if answer is None:
-            raise UselessAnswerError(NO_ANSWER)
-        return answer
+            return await request(channel, await self._token.metadata(channel))
 
 
 def _put_request(key: str, value: str, lease_id: int) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
 from meshkit.errors import EtcdError
+from meshkit.etcd.cluster import Cluster
+from meshkit.etcd.stubs import rpc, stubs
 from meshkit.options import etcd_options
 from meshkit.shared_channel import SharedChannel
 from meshkit.tls.credentials import channel_credentials
@@ -35,6 +38,7 @@ REQUESTS_FAULT = {
 ETCDS_OWN = "etcdserver: "
 # What a learner answers to all but reads without the quorum (FAILED_PRECONDITION from etcd 3.6 on).
 LEARNER = "not supported for learner"
+NO_ANSWER = "an answer that cannot be read"
 # Seconds that a connection is kept although requests fail on it: new connections do not help an etcd that is slow.
 RENEW_AFTER = 5.0
 
@@ -42,8 +46,12 @@ RENEW_AFTER = 5.0
 class Connection:
     """A connection to one member: `with connection as channel` while it is in use."""
 
-    def __init__(self, endpoint: str, pem: Pem | None) -> None:
+    def __init__(self, member: int, endpoint: str, pem: Pem | None) -> None:
+        # Its position among the endpoints.
+        self.member = member
         self.endpoint = endpoint
+        # Whether it has named its cluster.
+        self.known = False
         # Replaced by another one: what is under way on it, such as a watch, should move there.
         self.given_up = False
         self.shared = SharedChannel(_open_channel(endpoint, pem))
@@ -77,8 +85,9 @@ class Members:
         self._timeout = timeout
         self._tls = PemWatch(tls) if tls else None
         self.current = rng.randrange(len(endpoints))
-        self._connections = [Connection(endpoint, self._pem) for endpoint in endpoints]
-        self._retired: set[asyncio.Task[None]] = set()
+        self._connections = [Connection(at, endpoint, self._pem) for at, endpoint in enumerate(endpoints)]
+        self._cluster = Cluster(len(endpoints))
+        self._tasks: set[asyncio.Task[None]] = set()
         self._failures = 0
         # Unix seconds, since each member has failed and none has answered; None: the last answer was one.
         self.away_since: float | None = None
@@ -96,7 +105,7 @@ class Members:
 
     async def close(self) -> None:
         """Close all connections; what is under way is cancelled."""
-        await end_tasks(tuple(self._retired))
+        await end_tasks(tuple(self._tasks))
         for connection in self._connections:
             await connection.shared.channel.close()
 
@@ -130,7 +139,8 @@ class Members:
             self._move_on(at, connection)
             raise EtcdError(f"etcd at {connection.endpoint}: the stream is closed") from error
         except UselessAnswerError as error:
-            self._move_on(at, connection)
+            # One name may stand for several members, of which one belongs to another cluster.
+            self._move_on(at, connection, at_once=isinstance(error, AnotherClusterError))
             raise EtcdError(f"etcd at {connection.endpoint}: {error}") from error
         except asyncio.CancelledError as error:
             # grpc.aio's calls end like this, too, where it is not their caller that is cancelled.
@@ -138,6 +148,42 @@ class Members:
             if task is None or task.cancelling():
                 raise
             raise EtcdError(f"etcd at {connection.endpoint}: the connection was closed") from error
+
+    def check(self, connection: Connection, answer: Any) -> None:
+        """Look at which cluster an answer comes from.
+
+        Raises:
+            UselessAnswerError: it is not ours, or the answer cannot be read.
+        """
+        # What cannot be decoded is None to gRPC.
+        if answer is None:
+            raise UselessAnswerError(NO_ANSWER)
+        begins = not self._cluster.id
+        first, connection.known = not connection.known, True
+        if not self._cluster.named(connection.member, connection.endpoint, answer.header.cluster_id, first=first):
+            ours, theirs = self._cluster.id, answer.header.cluster_id
+            raise AnotherClusterError(f"it belongs to cluster {theirs:x}, expected {ours:x}")
+        if begins and self._cluster.id and len(self) > 1:
+            # The first one to answer may be the odd one.
+            self._keep(self._ask_the_others(connection), "clusters of the members of etcd")
+
+    async def _ask_the_others(self, first: Connection) -> None:
+        others = [connection for connection in self._connections if connection.member != first.member]
+        # Who does not answer now is looked at when it is used.
+        await asyncio.gather(*map(self._ask_for_cluster, others), return_exceptions=True)
+        if self._cluster.is_odd(first.member):
+            self._move_on(first.member, first, at_once=True)
+
+    async def _ask_for_cluster(self, connection: Connection) -> None:
+        with connection.shared:
+            status = stubs.MaintenanceStub(connection.shared.channel).Status
+            answer = await status(rpc.StatusRequest(), timeout=self._timeout)
+        self.check(connection, answer)
+
+    def _keep(self, life: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(life, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _move_on(self, failed: int, connection: Connection, *, at_once: bool = False) -> None:
         self._failures += 1
@@ -153,14 +199,16 @@ class Members:
     def _replace(self, at: int) -> None:
         """Make a new connection; the old one is closed as soon as it is no longer used."""
         old = self._connections[at]
-        self._connections[at] = Connection(old.endpoint, self._pem)
-        retired = asyncio.create_task(old.shared.retire(drain=None), name=f"retired connection to {old.endpoint}")
-        self._retired.add(retired)
-        retired.add_done_callback(self._retired.discard)
+        self._connections[at] = Connection(at, old.endpoint, self._pem)
+        self._keep(old.shared.retire(drain=None), f"retired connection to {old.endpoint}")
 
 
 class UselessAnswerError(Exception):
     """A member has answered something that etcd never would."""
+
+
+class AnotherClusterError(UselessAnswerError):
+    """A member has answered that belongs to another cluster."""
 
 
 def _is_about_the_request(error: grpc.aio.AioRpcError) -> bool:

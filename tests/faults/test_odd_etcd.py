@@ -170,6 +170,62 @@ async def test_what_is_in_a_members_place_gives_way_whatever_status_it_answers_w
             assert (await anext(etcd_client.watch(PREFIX, 1))).events
 
 
+async def test_a_member_of_another_cluster_is_not_believed(run_dir: Path, etcd: EtcdServer) -> None:
+    async with EtcdServer(run_dir, name="stranger") as stranger:
+        async with EtcdClient([stranger.address]) as at_stranger:
+            await at_stranger.put("/a", "theirs")
+        async with EtcdClient([etcd.address]) as at_etcd:
+            await at_etcd.put("/a", "ours")
+        async with EtcdClient([etcd.address, stranger.address], rng=AsksTheFirst()) as client:
+            lease = await client.grant(60)
+            await etcd.stop()
+            for ask in (client.list("/"), client.keep_alive(lease.id), client.put("/a", "mine"), client.grant(60)):
+                with pytest.raises(EtcdError):
+                    await ask
+            with pytest.raises(EtcdError):
+                await anext(client.watch("/", 1))
+            await etcd.start()
+            assert await client.keep_alive(lease.id) > 0
+            assert [item.value for item in (await client.list("/a")).items] == ["ours"]
+
+
+async def test_the_odd_one_of_three_members_is_left_even_where_it_is_asked_first(
+    run_dir: Path, etcd: EtcdServer
+) -> None:
+    async with EtcdServer(run_dir, name="stranger") as stranger:
+        async with EtcdClient([etcd.address]) as at_etcd:
+            await at_etcd.put("/a", "ours")
+        # Two of the three are one etcd under two names.
+        members = [stranger.address, etcd.address, f"localhost:{etcd.port}"]
+        async with EtcdClient(members, rng=AsksTheFirst()) as client:
+
+            async def is_ours() -> None:
+                try:
+                    values = [item.value for item in (await client.list("/a")).items]
+                except EtcdError as error:
+                    raise NotYetError(str(error)) from error
+                if values != ["ours"]:
+                    raise NotYetError(f"listed {values}")
+
+            await until(is_ours, within=20, what="the keys of the other two")
+
+
+async def test_another_cluster_at_the_only_address_is_followed(run_dir: Path) -> None:
+    async with EtcdServer(run_dir) as before, EtcdClient([before.address]) as client:
+        await client.put("/a", "1")
+        await before.stop()
+        async with EtcdServer(run_dir, port=before.port, name="restored"):
+
+            async def follows() -> None:
+                try:
+                    items = (await client.list("/a")).items
+                except EtcdError as error:
+                    raise NotYetError(str(error)) from error
+                assert not items
+
+            await until(follows, within=20, what="an answer of the new cluster")
+
+
 async def _refuses_as_learner(learner: EtcdServer) -> None:
     async with EtcdClient([learner.address]) as client:
         try:
