@@ -95,15 +95,20 @@ class EtcdClient:
         """Grant a lease of at least `ttl` seconds, with an id of the caller's choice where one is given."""
         request = rpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
         try:
-            answer = await self._ask(
-                lambda c, m: stubs.LeaseStub(c).LeaseGrant(request, timeout=self._timeout, metadata=m)
-            )
+            answer = await self._ask(partial(self._grant_once, request))
         except EtcdError as error:
             if not is_status(error, grpc.StatusCode.FAILED_PRECONDITION, "lease already exists"):
                 raise
             # An earlier try was granted, and its answer got lost.
             return Lease(lease_id, await self.keep_alive(lease_id))
         return Lease(answer.ID, answer.TTL)
+
+    async def _grant_once(self, request: Any, channel: grpc.aio.Channel, metadata: Metadata) -> Any:
+        answer = await stubs.LeaseStub(channel).LeaseGrant(request, timeout=self._timeout, metadata=metadata)
+        # What is put under lease 0 is under none, and stays for good.
+        if answer is not None and (answer.ID <= 0 or (request.ID or answer.ID) != answer.ID or answer.TTL <= 0):
+            raise UselessAnswerError(f"it granted lease {answer.ID:x} for {answer.TTL} s, asked for {request.ID:x}")
+        return answer
 
     async def keep_alive(self, lease_id: int) -> int:
         """Renew a lease once and return its new TTL in seconds; LeaseLostError when there is no such lease."""
@@ -120,6 +125,8 @@ class EtcdClient:
             answer = await stream.read()
             if answer is grpc.aio.EOF:
                 raise UselessAnswerError(f"the renewal of lease {lease_id:x} was ended unanswered")
+            if answer is not None and lease_id != answer.ID:
+                raise UselessAnswerError(f"it renewed lease {answer.ID:x} instead of {lease_id:x}")
             return answer
         finally:
             stream.cancel()
@@ -174,7 +181,11 @@ class EtcdClient:
             start = answer.kvs[-1].key + b"\0"
 
     async def _range(self, request: Any, channel: grpc.aio.Channel, metadata: Metadata) -> Any:
-        return await stubs.KVStub(channel).Range(request, timeout=self._timeout, metadata=metadata)
+        answer = await stubs.KVStub(channel).Range(request, timeout=self._timeout, metadata=metadata)
+        # Page after page of the same keys would never end.
+        if answer is not None and any(kv.key < request.key for kv in answer.kvs):
+            raise UselessAnswerError("it listed keys that were not asked for")
+        return answer
 
     async def watch(self, prefix: str, start_revision: int) -> AsyncGenerator[WatchBatch]:
         """Follow all changes under `prefix`; each watch has a stream of its own, which no other watch can end."""
@@ -201,7 +212,8 @@ class EtcdClient:
             await stream.write(rpc.WatchRequest(create_request=create))
             answer = await stream.read()
         self._check_watch(answer, connection, metadata)
-        self._members.answered()
+        if not answer.created or answer.events:
+            raise UselessAnswerError("it did not say that the watch was created")
         if answer.header.revision < create.start_revision - 1:
             # A watch from a future revision is silent until etcd gets there: for long, if etcd has lost its data.
             raise UselessAnswerError(f"it is at revision {answer.header.revision}, behind what was listed")
@@ -250,7 +262,6 @@ class EtcdClient:
                 with self._members.connection() as connection:
                     answer = await self._ask_logged_in(connection.shared.channel, request)
                     self._members.check(connection, answer)
-                    self._members.answered()
                     return answer
             except EtcdError:
                 if not remaining or self._members.current == at:

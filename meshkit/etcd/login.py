@@ -119,6 +119,9 @@ class Token:
             return ""
         if answer is None:
             raise EtcdError("no login: an answer that cannot be read")
+        # It is sent as metadata, which gRPC would refuse with each request.
+        if not (answer.token.isascii() and answer.token.isprintable()):
+            raise EtcdError("no login: a token that cannot be sent")
         self._refused = _RefusedLogin()
         return str(answer.token)
 

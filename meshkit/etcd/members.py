@@ -150,7 +150,7 @@ class Members:
             raise EtcdError(f"etcd at {connection.endpoint}: the connection was closed") from error
 
     def check(self, connection: Connection, answer: Any) -> None:
-        """Look at which cluster an answer comes from.
+        """Note an answer, and look at which cluster it comes from.
 
         Raises:
             UselessAnswerError: it is not ours, or the answer cannot be read.
@@ -163,6 +163,7 @@ class Members:
         if not self._cluster.named(connection.member, connection.endpoint, answer.header.cluster_id, first=first):
             ours, theirs = self._cluster.id, answer.header.cluster_id
             raise AnotherClusterError(f"it belongs to cluster {theirs:x}, expected {ours:x}")
+        self.answered()
         if begins and self._cluster.id and len(self) > 1:
             # The first one to answer may be the odd one.
             self._keep(self._ask_the_others(connection), "clusters of the members of etcd")

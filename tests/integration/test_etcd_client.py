@@ -1,9 +1,11 @@
 """The client of etcd on a real etcd."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +14,8 @@ from localmesh.components import EtcdServer
 from localmesh.waiting import until
 from meshkit import EtcdClient
 from meshkit.errors import EtcdError
+from meshkit.etcd.stubs import rpc, stubs
+from tests.support.listening import listening
 
 
 @asynccontextmanager
@@ -92,3 +96,91 @@ async def test_etcd_is_away_from_the_first_request_without_an_answer_to_the_next
         await etcd.start()
         await until(lambda: client.list("/"), within=20, what="an answer of etcd")
         assert client.away_since is None
+
+
+class WrongMember(stubs.KVServicer, stubs.LeaseServicer, stubs.WatchServicer):  # type: ignore[misc]
+    """Speaks etcd's protocol, and answers what etcd never would."""
+
+    grant = rpc.LeaseGrantResponse()
+    asked: int = 0
+
+    async def LeaseGrant(self, request: Any, context: Any) -> Any:  # noqa: N802 - etcd\'s name
+        self.asked += 1
+        return self.grant
+
+    async def LeaseKeepAlive(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - etcd\'s name
+        async for request in requests:
+            self.asked += 1
+            yield rpc.LeaseKeepAliveResponse(ID=request.ID + 1, TTL=10)
+
+    async def Range(self, request: Any, context: Any) -> Any:  # noqa: N802 - etcd\'s name
+        self.asked += 1
+        item = rpc.RangeResponse(kvs=[{"key": b"", "value": b""}], more=True, count=2**62)
+        item.header.revision = 5
+        return item
+
+    async def Watch(self, requests: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - etcd\'s name
+        async for _ in requests:
+            self.asked += 1
+            answer = rpc.WatchResponse(events=[{"kv": {"key": b"/a", "value": b"lost"}}])
+            answer.header.revision = 5
+            yield answer
+
+
+class AsksTheFirst(random.Random):
+    """Chance that takes the first member first."""
+
+    def randrange(self, *_: Any) -> int:
+        return 0
+
+
+@asynccontextmanager
+async def wrong_member_first(wrong: WrongMember, etcd: EtcdServer) -> AsyncIterator[EtcdClient]:
+    server = grpc.aio.server()
+    stubs.add_KVServicer_to_server(wrong, server)
+    stubs.add_LeaseServicer_to_server(wrong, server)
+    stubs.add_WatchServicer_to_server(wrong, server)
+    async with (
+        listening(server) as address,
+        EtcdClient([address, etcd.address], rng=AsksTheFirst()) as client,
+    ):
+        yield client
+    assert wrong.asked
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        pytest.param(rpc.LeaseGrantResponse(ID=0, TTL=10), id="no lease"),
+        pytest.param(rpc.LeaseGrantResponse(ID=-7, TTL=10), id="negative"),
+        pytest.param(rpc.LeaseGrantResponse(ID=8, TTL=10), id="another lease"),
+        pytest.param(rpc.LeaseGrantResponse(ID=7, TTL=0), id="for no time"),
+    ],
+)
+async def test_a_member_that_grants_what_was_not_asked_for_gives_way(grant: Any, etcd: EtcdServer) -> None:
+    wrong = WrongMember()
+    wrong.grant = grant
+    async with wrong_member_first(wrong, etcd) as client:
+        lease = await client.grant(10, 7)
+        assert lease.id == 7
+        assert lease.ttl >= 10
+
+
+async def test_a_member_that_renews_another_lease_gives_way(etcd: EtcdServer) -> None:
+    async with EtcdClient([etcd.address]) as good:
+        lease = await good.grant(10)
+    async with wrong_member_first(WrongMember(), etcd) as client:
+        assert await client.keep_alive(lease.id) > 0
+
+
+async def test_a_member_whose_list_never_ends_gives_way(etcd: EtcdServer) -> None:
+    async with EtcdClient([etcd.address]) as good:
+        await good.put("/a", "1")
+    async with wrong_member_first(WrongMember(), etcd) as client, asyncio.timeout(20):
+        assert [item.value for item in (await client.list("/a")).items] == ["1"]
+
+
+async def test_a_watch_that_begins_with_events_is_none(etcd: EtcdServer) -> None:
+    async with wrong_member_first(WrongMember(), etcd) as client:
+        with pytest.raises(EtcdError, match="created"):
+            await anext(client.watch("/a", 1))

@@ -17,6 +17,7 @@ class Auth:
 
     def __init__(self, password: str) -> None:
         self.password = password
+        self.token = "t"
         self.asked = list[float]()
 
     def __call__(self, _: Any) -> "Auth":
@@ -27,7 +28,7 @@ class Auth:
         if request.password != self.password:
             details = "etcdserver: authentication failed, invalid user ID or password"
             raise rpc_error(grpc.StatusCode.INVALID_ARGUMENT, details)
-        return rpc.AuthenticateResponse(token="t")
+        return rpc.AuthenticateResponse(token=self.token)
 
 
 def test_a_wrong_password_is_seldom_tried_and_a_changed_one_at_once(
@@ -53,5 +54,27 @@ def test_a_wrong_password_is_seldom_tried_and_a_changed_one_at_once(
         file.write_text("right")
         assert await token.metadata(channel) == (("token", "t"),)
         assert len(auth.asked) == before + 1
+
+    run()
+
+
+def test_a_token_that_cannot_be_sent_is_no_login_and_the_next_one_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = Auth("right")
+    monkeypatch.setattr(stubs, "AuthStub", auth)
+    file = tmp_path / "password"
+    file.write_text("right")
+    channel: Any = None
+
+    @fake_time
+    async def run() -> None:
+        token = login.Token(EtcdLogin("book", file), 2)
+        for odd in ("a\nb", "\u00e9", "\0"):
+            auth.token = odd
+            with pytest.raises(EtcdError, match="a token that cannot be sent"):
+                await token.metadata(channel)
+        auth.token = "good.1"
+        assert await token.metadata(channel) == (("token", "good.1"),)
 
     run()
