@@ -19,6 +19,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from meshkit.errors import CollectorUnavailableError
+from meshkit.files import read_small
 
 __all__ = ["Answer", "Collector", "TlsFiles", "checked_headers", "checked_url", "shown_url"]
 
@@ -92,12 +93,16 @@ class TlsFiles:
         Raises:
             OSError: a file is missing or cannot be used; names it.
         """
+        named = [path for path in (self.ca, self.cert, self.key) if path is not None]
         try:
+            for path in named:
+                # The functions of ssl would wait for the writer of a FIFO.
+                read_small(path)
             context = ssl.create_default_context(cafile=self.ca)
             if self.cert is not None:
                 context.load_cert_chain(self.cert, self.key)
-        except OSError as error:
-            files = ", ".join(str(path) for path in (self.ca, self.cert, self.key) if path is not None)
+        except (OSError, ValueError) as error:
+            files = ", ".join(map(str, named))
             raise OSError(f"expected certificates of a collector in {files}: {error}") from error
         return context
 

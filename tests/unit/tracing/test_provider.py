@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,4 +59,12 @@ def test_spans_can_go_both_ways_at_once() -> None:
 def test_certificates_that_are_not_there_are_named() -> None:
     settings = TraceSettings(exporters=("otlp",), otlp="https://127.0.0.1:1/", otlp_ca=Path("/nowhere/ca.crt"))
     with pytest.raises(OSError, match=r"expected certificates of a collector in /nowhere/ca\.crt"):
+        tracer_provider("test", settings=settings)
+
+
+def test_a_fifo_for_certificates_is_refused_and_holds_up_nobody(tmp_path: Path) -> None:
+    fifo = tmp_path / "ca.crt"
+    os.mkfifo(fifo)
+    settings = TraceSettings(exporters=("otlp",), otlp="https://127.0.0.1:1/", otlp_ca=fifo)
+    with pytest.raises(OSError, match="expected a regular file"):
         tracer_provider("test", settings=settings)
