@@ -19,6 +19,7 @@ import grpc
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.trace import NoOpTracer, Tracer
 
+from meshkit.admin.server import Admin
 from meshkit.client.mesh_channel import MeshChannel
 from meshkit.discovery.instancer import Instancer
 from meshkit.discovery.registrar import Registrar
@@ -53,7 +54,9 @@ class Mesh:
         exporter: takes the spans instead of Zipkin, see `open_tracer`.
         settings: how to trace, instead of `zipkin` alone, see `TraceSettings`.
         prefix: of all keys in etcd; the instances of a service are at `<prefix><name>/`. Default `/services/`.
-        sources: are filled with what there is to tell, for metrics. Default: nothing is counted.
+        admin: `host:port` of an admin port, with metrics and the live page. Default: none.
+        sources: are filled with what there is to tell, for metrics. Default: nothing is counted, unless
+            `admin` is given.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Mesh:
         exporter: SpanExporter | None = None,
         settings: TraceSettings | None = None,
         prefix: str = "/services/",
+        admin: str | None = None,
         sources: Sources | None = None,
     ) -> None:
         if isinstance(etcd, str):
@@ -76,7 +80,9 @@ class Mesh:
         self._tracing = open_tracer(name, address=address, zipkin=zipkin, exporter=exporter, settings=settings)
         self._etcd = etcd
         self._prefix = prefix
-        self._sources = sources
+        self._admin = admin
+        self._zipkin = zipkin if settings is None else settings.zipkin
+        self._sources = sources or (Sources(name) if admin else None)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -86,6 +92,11 @@ class Mesh:
         if self._sources is not None:
             self._sources.spans = span_processors_of(self.tracer)
             self._sources.etcd = self._etcd if isinstance(self._etcd, EtcdClient) else None
+            if self._admin is not None:
+                admin = Admin(
+                    self._admin, self._sources, tracer=self.tracer, zipkin=self._zipkin, instance=self.address or ""
+                )
+                await self._stack.enter_async_context(admin)
         return self
 
     async def __aexit__(

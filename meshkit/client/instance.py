@@ -107,6 +107,11 @@ class InstanceEndpoint(Generic[Request, Response]):
         return "ready" if self.connected else "connecting"
 
     @property
+    def ejected(self) -> bool:
+        """Whether it is ejected, or probed after that: the others are preferred."""
+        return self._breaker is not None and self._breaker.current_state != "closed"
+
+    @property
     def ejected_for(self) -> float:
         """Seconds until an ejected instance is tried again; 0 where it is not ejected."""
         return 0.0 if self._breaker is None else self._breaker.sleep_left

@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
@@ -18,7 +19,7 @@ from meshkit.metrics.histogram import PUBLISHED, Histogram
 from meshkit.metrics.sources import ClientSources, Sources
 from meshkit.metrics.table import METRICS
 
-__all__ = ["MeshCollector", "registry_of"]
+__all__ = ["MeshCollector", "exposition", "registry_of"]
 
 STATES = ("connecting", "ready", "ejected", "probation", "leaving")
 BREAKER_STATES = ("closed", "open", "half-open")
@@ -86,6 +87,12 @@ def registry_of(sources: Sources) -> CollectorRegistry:
     registry.register(MeshCollector(sources))
     ProcessCollector(registry=registry)
     return registry
+
+
+def exposition(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """The metrics as text, and its media type: OpenMetrics, with exemplars, where `accept` (of HTTP) asks for it."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
 
 
 def _of_client(client: ClientSources) -> Iterator[Reading]:

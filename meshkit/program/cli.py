@@ -20,6 +20,7 @@ import structlog
 
 from meshkit.errors import MeshError
 from meshkit.etcd import EtcdClient, EtcdLogin
+from meshkit.program.admin_flags import admin_of, admin_options
 from meshkit.program.flags import ADDRESSES, NAME, PREFIX
 from meshkit.program.logs import LOG_FORMATS, LOG_LEVELS
 from meshkit.program.text import printable, without_secrets
@@ -55,10 +56,10 @@ class EtcdAccess:
 
 
 def mesh_options(prefix: str) -> Callable[[Command], Command]:
-    """Options of every program in the mesh: --etcd..., --etcd-prefix, those of its traces, --log-format, --log-level.
+    """Options of every program in the mesh: of etcd, its traces, its admin port and its log.
 
     The command gets everything about reaching etcd as one argument, `etcd`: an EtcdAccess whose files were read.
-    Everything about traces is another one, `tracing`: a `Tracing`.
+    Everything about traces is another one, `tracing`: a `Tracing`; about the admin port, `admin`: `AdminFlags`.
     """
     options = (
         click.option("--etcd", type=ADDRESSES, default="127.0.0.1:2379", help="Members of one etcd cluster."),
@@ -71,6 +72,7 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
             "--etcd-prefix", type=PREFIX, default=prefix, help="Prefix of the keys that instances register under."
         ),
         *trace_options(),
+        *admin_options(),
         log_options,
     )
 
@@ -78,7 +80,7 @@ def mesh_options(prefix: str) -> Callable[[Command], Command]:
         @functools.wraps(command)
         def with_access(**flags: Any) -> Any:
             access = {name: flags.pop(name) for name in tuple(flags) if name in ETCD_FLAGS}
-            return command(etcd=_etcd_access(**access), tracing=tracing_of(flags), **flags)
+            return command(etcd=_etcd_access(**access), tracing=tracing_of(flags), admin=admin_of(flags), **flags)
 
         decorated: Command = with_access
         for option in reversed(options):

@@ -26,6 +26,7 @@ __all__ = [
     "MESSAGE_BYTES",
     "NAME",
     "OTLP_URL",
+    "PAGE_URL",
     "PEER_ADDRESS",
     "PEM_FILE",
     "PREFIX",
@@ -294,4 +295,5 @@ MESSAGE_BYTES = Count(1024, 64 * 1024 * 1024)
 RATE = FiniteRange(0, 1e6, positive_from=1e-6)
 ZIPKIN_URL = CollectorUrl("http://127.0.0.1:9411/api/v2/spans", off=True)
 OTLP_URL = CollectorUrl("http://127.0.0.1:4318/v1/traces", off=False)
+PAGE_URL = CollectorUrl("http://127.0.0.1:9411/zipkin", off=False)
 PEM_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)

@@ -11,7 +11,7 @@ import grpc
 from meshkit.address import parse_address
 from meshkit.tls.credentials import ServerTls
 
-__all__ = ["bind"]
+__all__ = ["bind", "listening_sockets"]
 
 # Seconds for a host name's look-up.
 LOOK_UP = 10.0
@@ -59,6 +59,47 @@ async def bind(server: grpc.aio.Server, listen: str, tls: ServerTls | None = Non
         # gRPC's: another program took the port meanwhile, or gRPC cannot use it although the system can.
         raise OSError(f"cannot listen on {listen}: {error}") from error
     return port
+
+
+async def listening_sockets(listen: str) -> list[socket.socket]:
+    """Sockets that listen at one address, or at all that a host name stands for and this host has, at the same port.
+
+    Args:
+        listen: `host:port`; port 0 takes a free one.
+
+    Raises:
+        OSError: it cannot be bound; says which, and why.
+    """
+    host, port = parse_address(listen)
+    opened: list[socket.socket] = []
+    refused: OSError | None = None
+    try:
+        addresses = await _addresses(host)
+        for address in addresses:
+            listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+            opened.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if ":" in address and len(addresses) > 1:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listener.bind((address, port))
+            except OSError as error:
+                if error.errno not in NOT_HERE:
+                    raise
+                refused = error
+                opened.remove(listener)
+                listener.close()
+                continue
+            listener.listen()
+            listener.setblocking(False)
+            port = listener.getsockname()[1]
+        if not opened and refused is not None:
+            raise refused
+    except OSError as error:
+        for listener in opened:
+            listener.close()
+        raise OSError(f"cannot listen on {listen}: {error.strerror or error}") from error
+    return opened
 
 
 async def _addresses(host: str) -> list[str]:

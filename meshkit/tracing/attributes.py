@@ -7,6 +7,7 @@ Sources: OpenTelemetry semantic conventions for RPC, up to v1.37 (the default) a
 from __future__ import annotations
 
 import grpc
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Conventions",
     "conventions_of",
     "record_status",
+    "status_name",
 ]
 
 RPC_SYSTEM = "rpc.system"
@@ -116,3 +118,13 @@ def record_status(span: Span, code: grpc.StatusCode, details: str | None) -> Non
     if conventions.new:
         span.set_attribute(ERROR_TYPE, code.name)
     span.set_status(Status(StatusCode.ERROR, f"{code.name}: {details}" if details else code.name))
+
+
+def status_name(span: ReadableSpan) -> str:
+    """The name of the gRPC status that `record_status` has tagged a span with; OK where it has not."""
+    attributes = span.attributes or {}
+    number = attributes.get(RPC_STATUS_CODE)
+    return _NAMES.get(number, "UNKNOWN") if number else str(attributes.get(NEW_RPC_STATUS_CODE, "OK"))
+
+
+_NAMES: dict[object, str] = {code.value[0]: code.name for code in grpc.StatusCode}

@@ -27,6 +27,7 @@ MODULES = sorted(
 TOP = ("meshkit", "mesh", "testing")
 # From the face down: a module may import from its own room and from those below, never from beside or above.
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("admin",),
     ("client", "server"),
     ("discovery", "program"),
     ("etcd",),
@@ -40,6 +41,8 @@ ONLY_IN = {
     "etcd3": ("meshkit.etcd",),
     "opentelemetry.exporter": ("meshkit.tracing.zipkin",),
     "prometheus_client": ("meshkit.metrics.collector",),
+    "starlette": ("meshkit.admin.routes",),
+    "uvicorn": ("meshkit.admin.http",),
     "pybreaker": ("meshkit.middleware.breaker",),
     "uvloop": ("meshkit.program.runtime",),
 }
@@ -51,6 +54,7 @@ NAMES = {
         TracingServerInterceptor chain channel_factory configure_logging open_tracer root_span run_async serve
         stop_signal trace_id_of
     """,
+    "meshkit.admin": "Action Admin admin_port forwarded",
     "meshkit.client": """
         Balancer CallError Connection DeadlineChannel EJECTION EndpointSource Endpointer Factory InstanceEndpoint
         InstanceSource LeastRequest MeshChannel PeakEwma Random Retry RetryBudget RoundRobin TracedChannel

@@ -21,6 +21,7 @@ import structlog
 from book_client.caller import Caller
 from book_client.conversation import Conversation, conversation_over
 from book_client.fault_commands import Reach, faults
+from book_client.faults import actions
 from book_client.own_ip import own_ip
 from book_client.tally import Tally
 from meshkit import (
@@ -39,12 +40,14 @@ from meshkit import (
     run_async,
     stop_signal,
 )
+from meshkit.admin import Action, admin_port, forwarded
 from meshkit.background import end_tasks
 from meshkit.client import EndpointSource, RetryBudget
 from meshkit.metrics import ClientMetrics, ClientSources, Sources
 from meshkit.options import MAX_MESSAGE_BYTES
+from meshkit.program.admin_flags import AdminFlags
 from meshkit.program.cli import EtcdAccess, mesh_options, run
-from meshkit.program.flags import DURATION, HOST_NAME, MESSAGE_BYTES, PEM_FILE, Count, FiniteRange
+from meshkit.program.flags import DURATION, HOST_NAME, MESSAGE_BYTES, PAGE_URL, PEM_FILE, Count, FiniteRange
 from meshkit.program.logs import LogFormat, LogLevel
 from meshkit.program.output import LogOutput
 from meshkit.program.trace_flags import Tracing
@@ -57,12 +60,16 @@ log = structlog.stdlib.get_logger("book-client")
 UNREAD = 128 + 13
 # What a call is named where calls are counted: it calls two methods of one instance.
 CALL = "conversation"
+ACTIONS_OFF = "Actions are off: start book-client with --admin-actions, and the replicas with --faults."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The flags; durations in seconds."""
 
+    admin: AdminFlags
+    admin_actions: bool
+    admin_extra: str | None
     etcd: EtcdAccess
     etcd_prefix: str
     tracing: Tracing
@@ -146,6 +153,12 @@ class Settings:
     default=MAX_MESSAGE_BYTES,
     help="Largest answer that is accepted, in bytes; a larger one fails with RESOURCE_EXHAUSTED, unread.",
 )
+@click.option(
+    "--admin-actions",
+    is_flag=True,
+    help="Let the live page break replicas that run with --faults, and heal them.",
+)
+@click.option("--admin-extra", type=PAGE_URL, hidden=True, help="More actions for the page, of a program beside this.")
 @click.option("--tls-ca", type=PEM_FILE, help="Authorities that sign the servers' certificates (PEM); none: plaintext.")
 @click.option(
     "--tls-cert", type=PEM_FILE, help="Own certificate, for servers that ask for one (PEM), read again when it changes."
@@ -171,7 +184,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
         context.obj = Reach(settings.etcd, settings.etcd_prefix, _tls(settings))
         return 0
     output = configure_logging(settings.log_format, settings.log_level)
-    code = run_async(call_books(settings, _tls(settings), output))
+    sources = Sources("book-client", version("bookmesh")) if settings.admin.listen else None
+    code = run_async(call_books(settings, _tls(settings), output, sources))
     return UNREAD if output is not None and output.broken else code
 
 
@@ -193,15 +207,14 @@ async def call_books(
     """Make the calls, log a summary, and return the exit code; with `sources` they are counted."""
     tally = Tally()
     metrics = None if sources is None else ClientMetrics(f"etcd://{settings.etcd_prefix}")
+    address, tracing = own_ip(settings.etcd.endpoints[0]), settings.tracing.settings()
     try:
         with stop_signal(output) as stop:
             async with (
-                open_tracer(
-                    "book-client",
-                    address=own_ip(settings.etcd.endpoints[0]),
-                    settings=settings.tracing.settings(),
-                    version=version("bookmesh"),
-                ) as tracer,
+                open_tracer("book-client", address=address, settings=tracing, version=version("bookmesh")) as tracer,
+                admin_port(
+                    settings.admin, sources, tracer, tracing, instance=address or "", actions_off=ACTIONS_OFF
+                ) as admin,
                 settings.etcd.client() as etcd,
                 Instancer(etcd, settings.etcd_prefix, invalidate_after=settings.invalidate_after or None) as instancer,
                 Endpointer(
@@ -221,6 +234,8 @@ async def call_books(
                     client = ClientSources(metrics=metrics, endpoints=endpointer, discovery=instancer)
                     sources.clients.append(client)
                     sources.etcd, sources.spans = etcd, span_processors_of(tracer)
+                if admin is not None:
+                    admin.actions.update(await _actions(settings, endpointer, tls))
                 books = guarded(settings, endpointer, client)
                 await _first_of(stop.wait(), endpointer.wait_endpoints(), timeout=settings.timeout)
                 caller = Caller(books, tracer, tally, stop, calls=settings.calls, interval=settings.interval)
@@ -230,6 +245,14 @@ async def call_books(
     finally:
         _log_summary(tally, settings.log_format)
     return 1 if tally.failures else 0
+
+
+async def _actions(settings: Settings, endpoints: Endpointer[Any, Any], tls: ClientTls | None) -> dict[str, Action]:
+    """What can be done from the page."""
+    if not settings.admin_actions:
+        return {}
+    of_replicas = actions(lambda: [endpoint.instance for endpoint in endpoints.endpoints], tls=tls)
+    return of_replicas | (await forwarded(settings.admin_extra) if settings.admin_extra else {})
 
 
 def guarded(

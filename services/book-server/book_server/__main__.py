@@ -36,8 +36,10 @@ from meshkit import (
     stop_signal,
 )
 from meshkit.address import parse_address
+from meshkit.admin import admin_port
 from meshkit.metrics import ServerMetrics, Sources
 from meshkit.options import MAX_MESSAGE_BYTES
+from meshkit.program.admin_flags import AdminFlags
 from meshkit.program.cli import EtcdAccess, mesh_options, run
 from meshkit.program.flags import (
     ADDRESS,
@@ -55,11 +57,14 @@ from meshkit.tracing import span_processors_of
 
 log = structlog.stdlib.get_logger("book-server")
 
+ACTIONS_OFF = "Actions are the client's: see the page of book-client."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The flags; durations in seconds."""
 
+    admin: AdminFlags
     listen: str
     advertise: str
     etcd: EtcdAccess
@@ -140,7 +145,8 @@ def command(**flags: Any) -> int:
     """
     settings = Settings(**_advertised(**flags))
     configure_logging(settings.log_format, settings.log_level)
-    run_async(serve_books(settings, _tls(settings)))
+    sources = Sources("book-server", version("bookmesh")) if settings.admin.listen else None
+    run_async(serve_books(settings, _tls(settings), sources))
     return 0
 
 
@@ -181,6 +187,7 @@ async def serve_books(settings: Settings, tls: ServerTls | None, sources: Source
     """Serve until SIGINT or SIGTERM; with `sources` calls are counted."""
     metrics = None if sources is None else ServerMetrics()
     limiter = DelayingLimiter(TokenBucket(settings.rate, settings.burst)) if settings.rate else None
+    tracing = settings.tracing.settings()
     books = BookService(settings.max_list_latency, settings.max_info_latency)
     switch = faults.FaultSwitch() if settings.faults else None
     if switch is not None:
@@ -194,11 +201,9 @@ async def serve_books(settings: Settings, tls: ServerTls | None, sources: Source
     with stop_signal() as stop:
         async with (
             open_tracer(
-                "book-server",
-                address=settings.advertise,
-                settings=settings.tracing.settings(),
-                version=version("bookmesh"),
+                "book-server", address=settings.advertise, settings=tracing, version=version("bookmesh")
             ) as tracer,
+            admin_port(settings.admin, sources, tracer, tracing, instance=settings.advertise, actions_off=ACTIONS_OFF),
             settings.etcd.client() as etcd,
         ):
             registrar = Registrar(etcd, settings.etcd_prefix, settings.advertise, ttl=settings.lease_ttl)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 def advertised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the program would register under, instead of serving."""
     seen: list[str] = []
-    monkeypatch.setattr(book_server, "serve_books", lambda settings, tls: seen.append(settings.advertise))
+    monkeypatch.setattr(book_server, "serve_books", lambda settings, *_: seen.append(settings.advertise))
     monkeypatch.setattr(book_server, "run_async", lambda nothing: None)
     monkeypatch.setattr(book_server, "configure_logging", lambda *_: None)
     return seen
