@@ -6,7 +6,6 @@ came and went between two looks is missed.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 import grpc
 
 from meshkit.admin.last_calls import LastCalls
+from meshkit.clock import unix_time
 from meshkit.metrics import BOUNDS, ClientSources, MethodCalls, Sources, quantile
 
 __all__ = ["MeshView", "readiness"]
@@ -107,10 +107,10 @@ class MeshView:
     Args:
         sources: what the program has.
         calls: its last calls, which tell what trace an ejection was seen in.
-        clock: Unix seconds.
+        clock: Unix seconds, monotonic. Default `unix_time`.
     """
 
-    def __init__(self, sources: Sources, calls: LastCalls, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, sources: Sources, calls: LastCalls, *, clock: Callable[[], float] = unix_time) -> None:
         self.history: deque[State] = deque()
         self.marks: deque[Mark] = deque(maxlen=MARKS)
         self._sources = sources

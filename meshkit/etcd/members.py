@@ -13,6 +13,7 @@ import grpc
 
 from meshkit.address import grpc_target
 from meshkit.background import end_tasks
+from meshkit.clock import unix_time
 from meshkit.errors import EtcdError
 from meshkit.etcd.cluster import Cluster
 from meshkit.etcd.stubs import rpc, stubs
@@ -191,7 +192,7 @@ class Members:
     def _move_on(self, failed: int, connection: Connection, *, at_once: bool = False) -> None:
         self._failures += 1
         if self._failures >= len(self) and self.away_since is None:
-            self.away_since = time.time()
+            self.away_since = unix_time()
         # Of several requests that fail together, only the first moves on.
         if self.current == failed:
             self.current = (failed + 1) % len(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from meshkit.clock import unix_time
 from meshkit.metrics.calls import ClientMetrics, MethodCalls
 from meshkit.metrics.histogram import PUBLISHED, Histogram
 from meshkit.metrics.sources import ClientSources, Sources
@@ -186,4 +186,4 @@ def _retries(retries: Mapping[int, int]) -> tuple[list[tuple[str, int]], int]:
 
 
 def _seconds_since(since: float | None) -> float:
-    return 0.0 if since is None else max(0.0, time.time() - since)
+    return 0.0 if since is None else max(0.0, unix_time() - since)

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
 from meshkit.backoff import Backoff
+from meshkit.clock import unix_time
 from meshkit.errors import SpansRefusedError
 
 __all__ = ["PreparingExporter", "ResendingSpanProcessor", "SpanCounts", "span_processors_of"]
@@ -236,7 +237,7 @@ class ResendingSpanProcessor(SpanProcessor):
                 self._reason = str(error)
                 return False
             except Exception as error:  # noqa: BLE001 - whatever an exporter raises, the program goes on
-                self.away_since = self.away_since or time.time()
+                self.away_since = self.away_since or unix_time()
                 self._reason = str(error) or type(error).__name__
                 if tries == 1:
                     log.debug("spans not sent, trying again", reason=str(error))
