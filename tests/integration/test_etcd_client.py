@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from localmesh.components import EtcdServer
-from localmesh.waiting import until
+from localmesh.waiting import NotYetError, until
 from meshkit import EtcdClient
 from meshkit.clock import unix_time
 from meshkit.errors import EtcdError
@@ -94,7 +94,14 @@ async def test_etcd_is_away_from_the_first_request_without_an_answer_to_the_next
         assert client.away_since is not None
         assert before <= client.away_since <= unix_time()
         await etcd.start()
-        await until(lambda: client.list("/"), within=20, what="an answer of etcd")
+
+        async def answers() -> None:
+            try:
+                await client.list("/")
+            except EtcdError as error:
+                raise NotYetError(str(error)) from error
+
+        await until(answers, within=20, what="an answer of etcd")
         assert not client.away_since
 
 
