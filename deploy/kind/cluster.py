@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from deploy.kind import docker, from_source, images
 from deploy.kind.faults import look_for_faults
-from deploy.kind.settings import program_images
 from deploy.kind.steps import say, step
 from toolchain.cache import Cache, default_root
 from toolchain.pins import PINS
@@ -159,7 +158,7 @@ def _load(engine: docker.Engine, name: str) -> None:
     What a worker has under a name is remembered by a label beside the image in its store, which goes with the image.
     """
     workers = [node for node in nodes(name) if node.startswith(f"{name}-worker")]
-    ids = {image: docker.image_id(image) for image in [*program_images(), PINS["etcd"].image, PINS["zipkin"].image]}
+    ids = {image: docker.image_id(image) for image in images.needed()}
     stale = {image: made for image, made in ids.items() if not all(_has(worker, image, made) for worker in workers)}
     if stale:
         with step(f"loading {len(stale)} images into the workers") as loading:
@@ -191,8 +190,11 @@ def _has(node: str, image: str, made: str | None) -> bool:
 
 
 def full_name(image: str) -> str:
-    """Name an image as containerd does: with its registry."""
-    return image if "." in image.partition("/")[0] else f"docker.io/{image}"
+    """Name an image as containerd does: with its registry, and Docker's own with their folder there."""
+    first, slash, _ = image.partition("/")
+    if not slash:
+        return f"docker.io/library/{image}"
+    return image if "." in first else f"docker.io/{image}"
 
 
 def _asked(*command: str) -> str | None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _PROBE = "hello-world:latest"
 """What is pulled to see whether Docker Hub answers; it has 13 kB."""
 _PATIENCE = 15.0
-_BASES = ("python", "etcd", "zipkin")
-"""Images that are pulled, or made from source, by their names in pins.toml."""
+_BASES = ("python", "etcd", "zipkin", "zipkin-full", "mariadb")
+"""Images that are pulled, or made from source, by their names in pins.toml; all but the first run in the cluster."""
 
 
 def origin(settings: Settings) -> str:
@@ -71,6 +71,11 @@ def make(source: str) -> None:
         with step(f"the image {image}") as building:
             arguments = ["--file", str(dockerfile), "--build-arg", f"BASE={PINS['python'].image}", "--tag", image]
             building.run("docker", "build", "--force-rm", *arguments, ROOT, env=docker.BUILDER)
+
+
+def needed() -> list[str]:
+    """Name the images that run in the cluster."""
+    return [*program_images(), *(PINS[name].image for name in _BASES if name != "python")]
 
 
 def _pull(step: Step, image: str) -> None:

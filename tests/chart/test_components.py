@@ -43,6 +43,11 @@ def test_the_programs_accept_what_the_variables_hold(
     assert context.params["etcd"]
 
 
+def test_servers_take_faults_only_where_actions_are_switched_on(default: Rendered) -> None:
+    assert default.environment("server")["BOOK_SERVER_FAULTS"] == "false"
+    assert render({"admin.actions": True}).environment("server")["BOOK_SERVER_FAULTS"] == "true"
+
+
 def test_a_server_advertises_its_pods_own_address(default: Rendered) -> None:
     host = {"name": "BOOK_SERVER_ADVERTISE_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     assert host in default.container("server")["env"]

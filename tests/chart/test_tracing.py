@@ -73,6 +73,7 @@ def test_zipkin_keeps_its_traces_in_a_store_of_ones_own(
     ("store", "hosts", "reason"),
     [
         ("mysql", "db.infra", "not in the slim image"),
+        ("mariadb", "", "not in the slim image"),
         ("cassandra3", "c1", "not in the slim image"),
         ("elasticsearch", "", "hosts"),
         ("elasticsearch", "es.infra:9200", "hosts"),

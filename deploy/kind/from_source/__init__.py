@@ -79,6 +79,8 @@ IMAGES = {
         Image("python", "python", contexts.nothing, base="debian"),
         Image("etcd", "etcd", contexts.etcd, tools=(("etcd-for-image",),)),
         Image("zipkin", "zipkin", contexts.zipkin, base="debian", tools=(("zipkin", "java-for-image"),)),
+        Image("zipkin-full", "zipkin-full", contexts.zipkin_full, base="zipkin", tools=(("zipkin-full",),)),
+        Image("mariadb", "mariadb", contexts.nothing, base="debian"),
         Image(
             "node",
             "kubernetes",

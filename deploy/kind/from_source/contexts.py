@@ -49,6 +49,11 @@ def zipkin(context: Path, tools: Path) -> None:
     shutil.copytree((tools / "java-runtime/release").resolve().parent, context / "java-runtime")
 
 
+def zipkin_full(context: Path, tools: Path) -> None:
+    """Put in the jar of a Zipkin with all of its stores."""
+    shutil.copy(tools / "zipkin.jar", context)
+
+
 def _debian_tarball() -> Path:
     """Give the cached tar file, made where it is missing or not what was put there."""
     version = PINS["debian"].version

@@ -39,7 +39,7 @@ def test_an_image_is_made_again_with_its_base(monkeypatch: pytest.MonkeyPatch) -
     before = {name: image.recipe() for name, image in IMAGES.items()}
     monkeypatch.setitem(PINS, "debian", dataclasses.replace(PINS["debian"], version="trixie"))
     changed = {name for name, image in IMAGES.items() if image.recipe() != before[name]}
-    assert changed == {"debian", "python", "zipkin", "node"}
+    assert changed == {"debian", "python", "zipkin", "zipkin-full", "mariadb", "node"}
 
 
 def test_every_image_has_its_dockerfile() -> None:
@@ -52,6 +52,7 @@ def test_every_image_has_its_dockerfile() -> None:
     [
         ("bookmesh/book-server:0.1.0", "docker.io/bookmesh/book-server:0.1.0"),
         ("gcr.io/etcd-development/etcd:v3", "gcr.io/etcd-development/etcd:v3"),
+        ("mariadb:10.11.19", "docker.io/library/mariadb:10.11.19"),
     ],
 )
 def test_containerd_knows_an_image_by_its_registry(image: str, expected: str) -> None:

@@ -34,10 +34,15 @@ MENTION = re.compile(
 )
 
 
-@pytest.mark.parametrize("part", ["etcd", "zipkin"])
+@pytest.mark.parametrize("part", ["etcd", "zipkin", "mariadb"])
 def test_the_chart_has_the_pinned_images(part: str) -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert f"{values[part]['image']['repository']}:{values[part]['image']['tag']}" == PINS[part].image
+
+
+def test_a_zipkin_with_all_of_its_stores_is_as_old_as_the_slim_one() -> None:
+    assert PINS["zipkin-full"].version == PINS["zipkin"].version
+    assert PINS["zipkin-full"].image == PINS["zipkin"].image.replace("zipkin-slim", "zipkin")
 
 
 def test_the_programs_images_have_the_pinned_base() -> None:

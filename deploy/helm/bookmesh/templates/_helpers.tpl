@@ -294,7 +294,7 @@ volumeMounts: {{- . | nindent 2 }}
 {{- define "bookmesh.zipkinStorage" -}}
 {{- $storage := .Values.zipkin.storage -}}
 {{- $login := dict "elasticsearch" (list "ES_USERNAME" "ES_PASSWORD") "cassandra3" (list "CASSANDRA_USERNAME" "CASSANDRA_PASSWORD") "mysql" (list "MYSQL_USER" "MYSQL_PASS") -}}
-- {name: STORAGE_TYPE, value: {{ $storage.type }}}
+- {name: STORAGE_TYPE, value: {{ ternary "mysql" $storage.type (eq $storage.type "mariadb") }}}
 {{- if eq $storage.type "mem" }}
 - {name: MEM_MAX_SPANS, value: {{ .Values.zipkin.maxSpans | toJson | quote }}}
 {{- else if eq $storage.type "elasticsearch" }}
@@ -306,13 +306,18 @@ volumeMounts: {{- . | nindent 2 }}
 {{- with $storage.localDatacenter }}
 - {name: CASSANDRA_LOCAL_DC, value: {{ quote . }}}
 {{- end }}
+{{- else if eq $storage.type "mariadb" }}
+- {name: QUERY_PORT, value: "9412"}
+- {name: MYSQL_HOST, value: {{ include "bookmesh.fullname" . }}-mariadb}
+- {name: MYSQL_DB, value: zipkin}
+{{ include "bookmesh.mariadbLogin" (list . "MYSQL_USER" "MYSQL_PASS") }}
 {{- else }}
 {{- $address := splitList ":" $storage.hosts }}
 - {name: MYSQL_HOST, value: {{ first $address | quote }}}
 - {name: MYSQL_TCP_PORT, value: {{ if gt (len $address) 1 }}{{ last $address | quote }}{{ else }}"3306"{{ end }}}
 - {name: MYSQL_DB, value: {{ quote $storage.name }}}
 {{- end }}
-{{- if and $storage.secret (ne $storage.type "mem") }}
+{{- if and $storage.secret (hasKey $login $storage.type) }}
 {{- $names := get $login $storage.type }}
 - {name: {{ first $names }}, valueFrom: {secretKeyRef: {name: {{ quote $storage.secret }}, key: username}}}
 - {name: {{ last $names }}, valueFrom: {secretKeyRef: {name: {{ quote $storage.secret }}, key: password}}}
@@ -320,11 +325,12 @@ volumeMounts: {{- . | nindent 2 }}
 {{- end -}}
 
 {{/*
-How many seconds the spans in memory reach back while all clients call as fast as they may: 5 spans a call, and a pause
-of client.interval after each. Nothing where the interval is 0 or of another form than 50ms or 1.5s.
+How many seconds so many spans reach back while all clients call as fast as they may: 5 spans a call, and a pause of
+client.interval after each. Nothing where the interval is 0 or of another form than 50ms or 1.5s. Takes (list . spans).
 */}}
 {{- define "bookmesh.spansLast" -}}
-{{- $client := .Values.client -}}
+{{- $root := index . 0 -}}
+{{- $client := $root.Values.client -}}
 {{- $ms := 0.0 -}}
 {{- if regexMatch "^[0-9.]+ms$" $client.interval -}}
 {{- $ms = trimSuffix "ms" $client.interval | float64 -}}
@@ -332,11 +338,11 @@ of client.interval after each. Nothing where the interval is 0 or of another for
 {{- $ms = mulf (trimSuffix "s" $client.interval | float64) 1000 -}}
 {{- end -}}
 {{- $share := 1.0 -}}
-{{- if contains "ratio" .Values.tracing.sampler -}}
-{{- $share = float64 .Values.tracing.samplerArg -}}
+{{- if contains "ratio" $root.Values.tracing.sampler -}}
+{{- $share = float64 $root.Values.tracing.samplerArg -}}
 {{- end -}}
 {{- if and (gt $ms 0.0) (gt $share 0.0) -}}
-{{- $spans := divf .Values.zipkin.maxSpans 5 $share -}}
+{{- $spans := divf (index . 1) 5 $share -}}
 {{- divf (mulf $spans $ms) 1000 $client.concurrency (max 1 $client.replicas) | floor | int -}}
 {{- end -}}
 {{- end -}}
