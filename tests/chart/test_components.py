@@ -25,8 +25,9 @@ def test_each_variable_is_a_flag_of_its_program_and_each_flag_has_its_variable(
 ) -> None:
     flags = {f"{prefix}_{parameter.name.upper()}" for parameter in command.params if parameter.name}
     environment = render({**EXTERNAL_ETCD, "tls.enabled": True}).environment(component)
-    # A pod knows its address's host alone; --advertise is there for users.
-    assert {name for name in environment if name.startswith(f"{prefix}_")} == flags - {"BOOK_SERVER_ADVERTISE"}
+    # A pod knows its address's host alone; --advertise is there for users, --admin-extra for the demo.
+    unused = {"BOOK_SERVER_ADVERTISE", "BOOK_CLIENT_ADMIN_EXTRA"}
+    assert {name for name in environment if name.startswith(f"{prefix}_")} == flags - unused
 
 
 @PROGRAMS
@@ -151,9 +152,10 @@ def test_the_client_waits_for_a_first_successful_call(mode: str) -> None:
     assert pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "book-client"
 
 
-def test_the_client_is_ready_once_connected_to_the_port_that_servers_listen_on(default: Rendered) -> None:
-    command = default.container("client")["readinessProbe"]["exec"]["command"]
-    (port,) = default.container("server")["ports"]
+def test_a_client_without_admin_port_is_ready_once_connected_to_the_port_that_servers_listen_on() -> None:
+    bare = render({"admin.enabled": False})
+    command = bare.container("client")["readinessProbe"]["exec"]["command"]
+    (port,) = bare.container("server")["ports"]
     pattern = re.compile(command[2])
     connected = f"   1: 0A00F40A:D2E6 0B00F40A:{port['containerPort']:04X} 01 00000000:00000000 02:00000519 00000000\n"
     assert pattern.search(connected)

@@ -1,19 +1,15 @@
 """What the chart promises in words."""
 
 import json
-import signal
-import subprocess
-import threading
 import time
 from collections import Counter
-from typing import Any
 
 import pytest
 import requests
 
-from localmesh.ports import free_port
 from tests.e2e.harness.cluster import CommandError
 from tests.e2e.harness.expectations import all_succeeded
+from tests.e2e.harness.forward import forwarded
 from tests.e2e.harness.mesh import Mesh
 from tests.e2e.harness.notes import commands_in
 from tests.e2e.harness.waiting import NotYetError, until
@@ -26,13 +22,15 @@ def test_every_command_of_the_notes_works(mesh: Mesh) -> None:
     mesh.install(replicas=2)
     notes = mesh.helm("get", "notes", mesh.release)
     commands = commands_in(notes)
-    assert len(commands) >= 5, notes
+    assert len(commands) >= 6, notes
     # The commands reuse the release's values: they have to know of the client.
     mesh.apply()
     for command in commands:
         mesh.mark(command[command.index(mesh.namespace) + 1] if mesh.namespace in command else command[0])
         if "port-forward" in command:
-            _forwards(mesh, command)
+            with forwarded(mesh.cluster, command) as url:
+                page = "/zipkin/" if command[-1].endswith(":9411") else "/"
+                requests.get(url + page, timeout=10).raise_for_status()
         else:
             mesh.cluster.run(*command, within=150)
     mesh.wait_calls(50)
@@ -102,28 +100,3 @@ def _objects(mesh: Mesh) -> set[str]:
         mesh.namespace, "get", ",".join(kinds), "-o", "jsonpath={range .items[*]}{.kind}/{.metadata.name} {end}"
     )
     return {*listed.split()}
-
-
-def _forwards(mesh: Mesh, command: list[str]) -> None:
-    """Run a port-forward until its port answers; on a port of its own, as another test may have the one given."""
-    local, _, remote = command[-1].partition(":")
-    port = free_port()
-    forward: subprocess.Popen[str] = mesh.cluster.spawn(*command[:-1], f"{port}:{remote or local}")
-    said: list[str] = []
-    assert forward.stdout is not None
-    reader = threading.Thread(target=lambda: said.extend(forward.stdout or ()), daemon=True)
-    reader.start()
-
-    def answers() -> Any:
-        try:
-            requests.get(f"http://127.0.0.1:{port}/zipkin/", timeout=5).raise_for_status()
-        except requests.RequestException as error:
-            raise NotYetError(f"{error}; kubectl said {said}") from error
-
-    try:
-        until(answers, within=30, what=f"an answer through {' '.join(command)}")
-    finally:
-        forward.send_signal(signal.SIGINT)
-        forward.wait(10)
-        reader.join(5)
-        forward.stdout.close()

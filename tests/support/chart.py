@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/bookmesh"
 HELM = ROOT / ".tools/bin/helm"
 CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
-COMPONENTS = ("server", "client", "etcd", "zipkin", "mariadb", "test")
+COMPONENTS = ("server", "client", "etcd", "zipkin", "mariadb", "metrics", "test")
 
 # An etcd of one's own that wants certificates and a login.
 EXTERNAL_ETCD = {

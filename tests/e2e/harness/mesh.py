@@ -349,10 +349,10 @@ class Mesh:
             )
         return found
 
-    def verdict(self, calls: Sequence[Call], excuses: Sequence[Excuse] = ()) -> Verdict:
-        """Hold every call against its trace; kept for the report."""
+    def verdict(self, calls: Sequence[Call], excuses: Sequence[Excuse] = (), *, within: float = 15.0) -> Verdict:
+        """Hold every call against its trace, once all spans have arrived or after `within` seconds; for the report."""
         self.record.replicas = self.replicas()
-        self.record.verdict = verdict = self.zipkin.verdict(calls, excuses)
+        self.record.verdict = verdict = self.zipkin.verdict(calls, excuses, within=within)
         return verdict
 
     def mark(self, text: str, kind: Kind = "change") -> float:

@@ -49,8 +49,14 @@ image: {{ include "bookmesh.image" (list $root .image) }}
 imagePullPolicy: {{ .image.pullPolicy }}
 securityContext: {{- include "bookmesh.containerSecurity" $root | nindent 2 }}
 env:
-  {{- $calls := printf "- {name: BOOK_CLIENT_CALLS, value: %q}" (index $ 1 | toJson) }}
-  {{- include "bookmesh.env" (list (printf "%s\n%s" (include "bookmesh.clientEnv" $root) $calls) .) | nindent 2 }}
+  {{- $own := printf "- {name: BOOK_CLIENT_CALLS, value: %q}" (index $ 1 | toJson) }}
+  {{- $own = printf "%s\n- {name: BOOK_CLIENT_ADMIN_ACTIONS, value: %q}" $own ($root.Values.admin.actions | toJson) }}
+  {{- $own = printf "%s\n%s" $own (include "bookmesh.adminEnv" (list $root "BOOK_CLIENT")) }}
+  {{- include "bookmesh.env" (list (printf "%s\n%s" (include "bookmesh.clientEnv" $root) $own) .) | nindent 2 }}
+{{- if $root.Values.admin.enabled }}
+ports:
+  - {{ include "bookmesh.adminPort" $root }}
+{{- end }}
 resources: {{ toJson .resources }}
 {{ include "bookmesh.volumeMounts" (list (include "bookmesh.secretMounts" $root) .) }}
 {{- end }}
@@ -58,5 +64,5 @@ resources: {{ toJson .resources }}
 
 {{/* Of the client's pods: which container `kubectl logs` means. */}}
 {{- define "bookmesh.clientMetadata" -}}
-{{- include "bookmesh.podMetadata" (list . "client" .Values.client (dict "kubectl.kubernetes.io/default-container" "book-client")) -}}
+{{- include "bookmesh.podMetadata" (list . "client" .Values.client (merge (dict "kubectl.kubernetes.io/default-container" "book-client") (include "bookmesh.scrapeAnnotations" . | fromJson))) -}}
 {{- end -}}
