@@ -9,6 +9,7 @@ DURABLE = {"storage": {"type": "mariadb"}, "image": {"repository": "openzipkin/z
 def test_every_trace_is_whole_though_zipkins_pod_is_deleted_twice(mesh: Mesh) -> None:
     # Some 15 calls a second: MariaDB has to keep up with their spans on a machine that has much else to do.
     mesh.install(replicas=3, zipkin=DURABLE, client={"interval": "250ms"})
+    mesh.zipkin.port_untold = 50051
     mesh.wait_calls(100)
     for time in ("first", "second"):
         (zipkin,) = mesh.living("zipkin")
