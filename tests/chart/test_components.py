@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 import pytest
+from book_client.__main__ import BALANCERS
 from book_client.__main__ import command as client_command
 from book_server.__main__ import command as server_command
 
@@ -129,6 +130,11 @@ def test_the_client_makes_its_calls_once_as_a_job() -> None:
     assert rendered.environment("client")["BOOK_CLIENT_CALLS"] == "12"
     with pytest.raises(LookupError):
         rendered.one("Deployment", "client")
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_each_balancer_of_the_client_can_be_chosen(balancer: str) -> None:
+    assert render({"client.balancer": balancer}).environment("client")["BOOK_CLIENT_BALANCER"] == balancer
 
 
 def test_a_job_is_called_by_its_content_as_it_cannot_be_changed() -> None:

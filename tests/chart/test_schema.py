@@ -55,6 +55,7 @@ def test_a_typo_is_refused_and_named(path: str, value: Any) -> None:
         ("client.mode", False),
         ("client.calls", 0),
         ("client.concurrency", 0),
+        ("client.balancer", "roundrobin"),
         ("client.timeout", "0s"),
         ("client.timeout", "10sec"),
         ("client.breaker.timeout", "1.2.3s"),

@@ -10,6 +10,7 @@ if __name__ == "__main__":
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,7 @@ from meshkit import (
 )
 from meshkit.admin import Action, admin_port, forwarded
 from meshkit.background import end_tasks
-from meshkit.client import EndpointSource, RetryBudget
+from meshkit.client import Balancer, EndpointSource, LeastRequest, PeakEwma, Random, RetryBudget
 from meshkit.metrics import ClientMetrics, ClientSources, Sources
 from meshkit.options import MAX_MESSAGE_BYTES
 from meshkit.program.admin_flags import AdminFlags
@@ -61,6 +62,12 @@ UNREAD = 128 + 13
 # What a call is named where calls are counted: it calls two methods of one instance.
 CALL = "conversation"
 ACTIONS_OFF = "Actions are off: start book-client with --admin-actions, and the replicas with --faults."
+BALANCERS: dict[str, Callable[[EndpointSource[int, Conversation]], Balancer[int, Conversation]]] = {
+    "round-robin": RoundRobin,
+    "random": Random,
+    "least-request": LeastRequest,
+    "peak-ewma": PeakEwma,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,7 @@ class Settings:
     calls: int
     interval: float
     concurrency: int
+    balancer: str
     attempts: int
     timeout: float
     breaker_timeout: float
@@ -110,6 +118,13 @@ class Settings:
 @click.option("--calls", type=Count(0), default=30, help="Calls to make; 0: until stopped.")
 @click.option("--interval", type=DURATION, default="0s", help="Pause between calls.")
 @click.option("--concurrency", type=Count(1, 10_000), default=1, help="Calls at a time.")
+@click.option(
+    "--balancer",
+    type=click.Choice(list(BALANCERS)),
+    default="round-robin",
+    help="Which instance takes a call: the next; any; that with the fewest calls of this client in flight; that with"
+    " the shortest expected wait.",
+)
 @click.option("--attempts", type=Count(1, 1000), default=3, help="Attempts of a call, the first included.")
 @click.option(
     "--timeout",
@@ -171,7 +186,7 @@ class Settings:
 )
 @click.pass_context
 def command(context: click.Context, /, **flags: Any) -> int:
-    """Call the book service: discovered in etcd, balanced round robin, retried, guarded by a circuit breaker, traced.
+    """Call the book service: discovered in etcd, balanced, retried, guarded by a circuit breaker, traced.
 
     Each flag can be an environment variable too: --calls is BOOK_CLIENT_CALLS. Exits with 0 only if every call
     succeeded. SIGINT and SIGTERM let the calls in flight end.
@@ -258,7 +273,7 @@ async def _actions(settings: Settings, endpoints: Endpointer[Any, Any], tls: Cli
 def guarded(
     settings: Settings, endpoints: EndpointSource[int, Conversation], client: ClientSources | None = None
 ) -> Endpoint[int, Conversation]:
-    """Make the endpoint of a call: the breaker around retries around round robin, counted where `client` is given."""
+    """Make the endpoint of a call: the breaker around retries around the balancer, counted where `client` is given."""
     breaker = HystrixBreaker(
         "book-service",
         HystrixPolicy(
@@ -275,8 +290,9 @@ def guarded(
         client.budget, client.breaker = budget, breaker
         calls = client.metrics.calls_of(CALL)
     retried = None if calls is None else calls.retried
+    balancer = BALANCERS[settings.balancer](endpoints)
     retry: Endpoint[int, Conversation] = Retry(
-        RoundRobin(endpoints), attempts=settings.attempts, timeout=timeout, budget=budget, retried=retried
+        balancer, attempts=settings.attempts, timeout=timeout, budget=budget, retried=retried
     )
     return breaker(retry) if calls is None else calls(breaker(retry))
 

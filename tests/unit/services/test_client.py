@@ -1,6 +1,7 @@
 """The client's calls, without a network: what is asked for, and what its log and its counts say."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
@@ -78,6 +79,34 @@ async def test_calls_that_run_out_of_time_open_the_breaker() -> None:
     (refused,), _ = await calls(books, calls=1)
     assert "breaker book-service is open" in refused["error"]
     assert (refused["instance"], refused["attempts"]) == ("none", 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "to_the_slow_one"),
+    [
+        ((), [10]),
+        (("--balancer", "round-robin"), [10]),
+        (("--balancer", "random"), range(2, 25)),
+        (("--balancer", "least-request"), [0, 1]),
+        (("--balancer", "peak-ewma"), [0, 1]),
+    ],
+    ids=str,
+)
+@fake_time
+async def test_a_slow_instance_gets_as_many_calls_as_the_balancer_gives_it(
+    flags: tuple[str, ...], to_the_slow_one: Collection[int]
+) -> None:
+    picked = 0
+
+    async def slow(_: Any) -> Conversation:
+        nonlocal picked
+        picked += 1
+        await asyncio.sleep(1.0)
+        return ANSWER
+
+    books = guarded(settings(*flags), FixedEndpoints(slow=slow, a=answer, b=answer))
+    await calls(books, workers=30, calls=30)
+    assert picked in to_the_slow_one
 
 
 @fake_time

@@ -9,6 +9,7 @@
 {{- with .Values.client }}
 - {name: BOOK_CLIENT_INTERVAL, value: {{ .interval | quote }}}
 - {name: BOOK_CLIENT_CONCURRENCY, value: {{ .concurrency | toJson | quote }}}
+- {name: BOOK_CLIENT_BALANCER, value: {{ .balancer | quote }}}
 - {name: BOOK_CLIENT_ATTEMPTS, value: {{ .attempts | toJson | quote }}}
 - {name: BOOK_CLIENT_TIMEOUT, value: {{ .timeout | quote }}}
 - {name: BOOK_CLIENT_INVALIDATE_AFTER, value: {{ .invalidateAfter | quote }}}
