@@ -56,6 +56,8 @@ class MeshChannel(grpc.aio.Channel):
         attempts: of a call, the first one included. Default 3.
         idempotent: full names of methods that may be called twice, e.g. `["Greeter/SayHello"]`, or True for all: they
             are retried whenever another instance may answer well, and their attempts share the deadline. Default ().
+        hedge: for unary methods among `idempotent`: makes a second attempt beside one that takes longer than so many
+            seconds, or a percentile of the method's own latency, as `"p95"`; see `Retry`. Default None: none.
         balancer: makes the balancer over the endpoints. Default `RoundRobin`.
         middleware: around each call with all its attempts, e.g. a HystrixBreaker or a limiter; the request that it sees
             is an `Outgoing`. Default: none.
@@ -73,6 +75,7 @@ class MeshChannel(grpc.aio.Channel):
         *,
         attempts: int = 3,
         idempotent: bool | Collection[str] = (),
+        hedge: float | str | None = None,
         balancer: Callable[[EndpointSource[Outgoing, Any]], Balancer[Outgoing, Any]] = RoundRobin,
         middleware: Middleware[Outgoing, Any] | None = None,
         budget: RetryBudget | None = None,
@@ -83,6 +86,8 @@ class MeshChannel(grpc.aio.Channel):
     ) -> None:
         if isinstance(idempotent, str):
             raise TypeError(f"expected names of methods as a list, or True, got {idempotent!r}")
+        if hedge is not None and not idempotent:
+            raise ValueError("hedging makes calls twice: name the methods that may be as `idempotent`")
         self._tracer = tracer or NoOpTracer()
         connect = channel_factory(
             lambda channel, _: MethodsOverChannel(channel),
@@ -98,6 +103,7 @@ class MeshChannel(grpc.aio.Channel):
         self._tls = tls
         self._balancer = balancer(self.endpointer)
         self._attempts = attempts
+        self._hedge = hedge
         self._all_idempotent = idempotent is True
         self._idempotent = frozenset(
             "/" + name.lstrip("/") for name in (() if isinstance(idempotent, bool) else idempotent)
@@ -212,6 +218,7 @@ class MeshChannel(grpc.aio.Channel):
             attempts=self._attempts,
             timeout=None,
             idempotent=repeatable,
+            hedge=self._hedge if repeatable and kind == "unary_unary" else None,
             sharing=repeatable and kind == "unary_unary",
             retryable=lambda error: is_retryable(error) and not isinstance(error, BrokenStreamError),
             budget=self.budget,

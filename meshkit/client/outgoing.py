@@ -87,7 +87,7 @@ class Outgoing:
         options: dict[str, Any],
     ) -> None:
         self.method = method
-        # The last attempt that was handed to gRPC.
+        # The attempt that was answered well, or the last one that was handed to gRPC.
         self.attempted: Any = None
         self.answer: Any = None
         self.error: CallError | None = None
@@ -156,13 +156,16 @@ class Outgoing:
     async def attempt(self, make_call: Any) -> Any:
         """Make one attempt, with a multi-callable to one instance."""
         try:
-            self.attempted = make_call(self._message, **self._options)
-            return await self.attempted
+            self.attempted = call = make_call(self._message, **self._options)
+            answer = await call
         except (grpc.RpcError, TimeoutError):
             raise
         except Exception as error:
             # Not an answer, so it does not speak against the instance: metadata that cannot be sent, for one.
             raise unsendable(error) from error
+        # Not one that was made beside it.
+        self.attempted = call
+        return answer
 
 
 def unsendable(error: Exception) -> grpc.aio.AioRpcError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import Generic
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic
 
 import grpc
 
@@ -14,6 +14,7 @@ from meshkit.attempt import Attempt, current_attempt
 from meshkit.backoff import Backoff
 from meshkit.client.balancer import Balancer
 from meshkit.client.budget import RetryBudget
+from meshkit.client.hedge import Hedging
 from meshkit.client.instance import InstanceEndpoint
 from meshkit.endpoint import Request, Response
 from meshkit.errors import (
@@ -50,6 +51,10 @@ class Retry(Generic[Request, Response]):
         backoff: pause before the next attempt, full jitter. Default: up to 10 ms, doubling, at most 250 ms.
         idempotent: whether the call may safely happen twice. Default True; False: it is only made again where this side
             has refused it (`RefusedError`), so that no instance has seen it.
+        hedge: after how long a second attempt is made on another instance, beside one that takes longer: seconds, or a
+            percentile of the time that first attempts take, as `"p95"`. The first good answer wins; the other attempt
+            is cancelled, which counts against nobody. Both are among `attempts`, and the second is paid for by
+            `budget`. Default None: no hedging.
         sharing: whether attempts share the time that is left. Default: as `idempotent`. False for streams, which take
             as long as they take.
         retryable: for which errors another attempt may succeed. Default `is_retryable`.
@@ -57,6 +62,9 @@ class Retry(Generic[Request, Response]):
             the load of a service that fails as a whole. Default: a RetryBudget of its own; give several Retries to
             one service the same one.
         retried: told of each call that was made again, once it has ended: how many times. Default: nothing is.
+
+    Raises:
+        ValueError: a limit is senseless, or `hedge` is given for what must not happen twice.
 
     Calling it raises:
         RetryError: all attempts failed, or one failed for good, or the budget is spent; names each of the attempts,
@@ -71,6 +79,7 @@ class Retry(Generic[Request, Response]):
         timeout: float | None = 1.0,
         backoff: Backoff | None = None,
         idempotent: bool = True,
+        hedge: float | str | None = None,
         sharing: bool | None = None,
         retryable: Callable[[Exception], bool] = is_retryable,
         budget: RetryBudget | None = None,
@@ -80,89 +89,116 @@ class Retry(Generic[Request, Response]):
             raise ValueError(f"expected at least 1 attempt, got {attempts}")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"expected a timeout above 0 s, got {timeout:g}")
+        if hedge is not None and not idempotent:
+            raise ValueError("hedging makes calls twice: it is for idempotent ones")
         self._balancer = balancer
         self._attempts = attempts
         self._timeout = math.inf if timeout is None else timeout
         self._backoff = backoff or Backoff(base=0.01, cap=0.25)
         self._idempotent = idempotent
         self._sharing = idempotent if sharing is None else sharing
+        self._hedging = None if hedge is None else Hedging(hedge)
         self._retryable = retryable
         self._budget = budget or RetryBudget()
         self._retried = retried
 
     async def __call__(self, request: Request) -> Response:
         """Make the call."""
-        failed: list[FailedAttempt] = []
-        retries = 0
-        try:
-            answer = await self._answer(request, failed)
-            retries = len(failed)
-        except RetryError:
-            retries = len(failed) - 1
-            raise
-        except asyncio.CancelledError:
-            retries = len(failed)
-            raise
-        else:
-            return answer
-        finally:
-            if retries and self._retried is not None:
-                self._retried(retries)
-
-    async def _answer(self, request: Request, failed: list[FailedAttempt]) -> Response:
         self._budget.deposit()
-        tried: list[tuple[InstanceEndpoint[Request, Response], Exception]] = []
         now = asyncio.get_running_loop().time
         outer = deadline.remaining()
         end = now() + (self._timeout if outer is None else min(self._timeout, outer))
+        call: _Call[Request, Response] = _Call(request, end)
+        try:
+            return await self._answer(call)
+        finally:
+            if self._retried is not None and (retries := call.begun - 1 - call.beside) > 0:
+                self._retried(retries)
+
+    async def _answer(self, call: _Call[Request, Response]) -> Response:
+        now = asyncio.get_running_loop().time
         while True:
-            number = len(failed) + 1
-            start = now()
-            endpoint = None
             try:
-                endpoint = self._pick(failed)
+                endpoint = self._pick(call)
                 if endpoint is None:
                     break
-                answer = await self._attempt(endpoint, request, number, end - start)
+                return await self._attempts_from(endpoint, call)
             except Exception as error:
-                failed.append(FailedAttempt(number, endpoint.instance if endpoint else "none", error, now() - start))
-                if endpoint is not None:
-                    tried.append((endpoint, error))
-                pause = self._backoff.delay(number)
+                pause = self._backoff.delay(call.begun)
                 if status_of(error) is grpc.StatusCode.RESOURCE_EXHAUSTED:
                     pause += PAUSE_AFTER_REFUSAL
-                if reason := self._reason_to_stop(error, number, end - now() - pause):
-                    raise RetryError(reason, failed) from error
-            else:
-                for other, its_error in tried:
-                    if other is not endpoint:
-                        other.outdone(its_error)
-                return answer
+                if reason := self._reason_to_stop(error, call.begun, call.end - now() - pause):
+                    raise RetryError(reason, call.failed) from error
             await asyncio.sleep(pause)
-        raise RetryError("no other instance is left", failed) from failed[-1].error
+        raise RetryError("no other instance is left", call.failed) from call.failed[-1].error
 
-    def _pick(self, failed: list[FailedAttempt]) -> InstanceEndpoint[Request, Response] | None:
-        """The endpoint of the next attempt; None: all have been tried, and would answer the same again."""
-        if failed:
+    def _pick(self, call: _Call[Request, Response]) -> InstanceEndpoint[Request, Response] | None:
+        """The endpoint of the next attempt; None: all have been tried, and would answer the same again.
+
+        Raises:
+            NoEndpointsError: there is none; it counts as an attempt.
+        """
+        if call.failed:
             try:
-                return self._balancer.pick(exclude={attempt.instance for attempt in failed})
+                return self._balancer.pick(exclude=call.instances)
             except NoEndpointsError:
-                last = meaning_of(status_of(failed[-1].error))
+                last = meaning_of(status_of(call.failed[-1].error))
                 if last.elsewhere and not last.passes:
                     return None
                 # Better one of them again than none.
-        return self._balancer.pick()
+        try:
+            return self._balancer.pick()
+        except NoEndpointsError as error:
+            call.begun += 1
+            call.failed.append(FailedAttempt(call.begun, "none", error, 0.0))
+            raise
 
-    async def _attempt(
-        self, endpoint: InstanceEndpoint[Request, Response], request: Request, number: int, remaining: float
+    async def _attempts_from(
+        self, endpoint: InstanceEndpoint[Request, Response], call: _Call[Request, Response]
     ) -> Response:
+        """Make an attempt, and where it takes long and hedging is on, one beside it."""
+        attempt = self._attempt(endpoint, call)
+        if self._hedging is None:
+            return await attempt
+        return await self._hedging.run(
+            attempt, lambda: self._another(call), is_final=lambda error: not self._retryable(error)
+        )
+
+    def _another(self, call: _Call[Request, Response]) -> Coroutine[Any, Any, Response] | None:
+        """An attempt beside the one under way; None where there may be none, or no instance is ready for it."""
+        if call.begun >= self._attempts:
+            return None
+        try:
+            endpoint = self._balancer.pick(exclude=call.instances)
+        except NoEndpointsError:
+            return None
+        if not endpoint.ready or not self._budget.withdraw():
+            return None
+        call.beside += 1
+        return self._attempt(endpoint, call)
+
+    async def _attempt(self, endpoint: InstanceEndpoint[Request, Response], call: _Call[Request, Response]) -> Response:
+        now = asyncio.get_running_loop().time
+        start = now()
+        call.begun += 1
+        number = call.begun
+        call.instances.append(endpoint.instance)
+        remaining = call.end - start
         share = remaining / (self._attempts - number + 1) if self._sharing else remaining
         token = current_attempt.set(Attempt(number, endpoint.instance))
         try:
             async with deadline.within(None if share == math.inf else share):
-                return await endpoint(request)
+                answer = await endpoint(call.request)
+        except Exception as error:
+            call.failed.append(FailedAttempt(number, endpoint.instance, error, now() - start))
+            call.tried.append((endpoint, error))
+            raise
         finally:
             current_attempt.reset(token)
+        for other, its_error in call.tried:
+            if other is not endpoint:
+                other.outdone(its_error)
+        return answer
 
     def _reason_to_stop(self, error: Exception, number: int, remaining: float) -> str | None:
         if not self._retryable(error) or not (self._idempotent or isinstance(error, RefusedError)):
@@ -175,3 +211,22 @@ class Retry(Generic[Request, Response]):
         if not isinstance(error, RefusedError) and not self._budget.withdraw():
             return "retry budget spent"
         return None
+
+
+class _Call(Generic[Request, Response]):
+    """How far a call has come.
+
+    Args:
+        request: what is sent.
+        end: when it must be over, by the loop's clock.
+    """
+
+    def __init__(self, request: Request, end: float) -> None:
+        self.request = request
+        self.end = end
+        # Attempts, and those of them that were made beside others.
+        self.begun = 0
+        self.beside = 0
+        self.instances: list[str] = []
+        self.failed: list[FailedAttempt] = []
+        self.tried: list[tuple[InstanceEndpoint[Request, Response], Exception]] = []

@@ -1,7 +1,7 @@
 """gRPC's example services, written against plain grpc.aio, on servers of this process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,12 +42,12 @@ class Greeter(GreeterServicer):
 
 
 @asynccontextmanager
-async def greeters(number: int) -> AsyncIterator[dict[str, Greeter]]:
+async def greeters(number: int, make: Callable[[], Greeter] = Greeter) -> AsyncIterator[dict[str, Greeter]]:
     """So many greeters, by their addresses."""
     served: dict[str, Greeter] = {}
     servers = []
     for _ in range(number):
-        server, greeter = grpc.aio.server(), Greeter()
+        server, greeter = grpc.aio.server(), make()
         add_GreeterServicer_to_server(greeter, server)  # type: ignore[no-untyped-call]
         served[f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"] = greeter
         await server.start()
