@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Attempt", "current_attempt"]
+from meshkit import caller
+
+__all__ = ["Attempt", "current_attempt", "repetition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +19,15 @@ class Attempt:
 
 
 current_attempt: ContextVar[Attempt | None] = ContextVar("meshkit_attempt", default=None)
+
+
+def repetition() -> tuple[tuple[str, str], ...]:
+    """The header of an outgoing call that is made again, or made for a call that is: how often it was made before.
+
+    The one who is called then leaves retries to his caller, see `Retry`; so those of nested tiers do not multiply.
+    """
+    attempt = current_attempt.get()
+    before = attempt.number - 1 if attempt else 0
+    if not (before := before or caller.previous_attempts()):
+        return ()
+    return ((caller.PREVIOUS_ATTEMPTS, str(before)),)

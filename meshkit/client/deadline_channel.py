@@ -10,6 +10,7 @@ from typing import Any, Self
 import grpc
 
 from meshkit import deadline
+from meshkit.attempt import repetition
 
 __all__ = ["CallAround", "CheckedCall", "DeadlineChannel", "IteratesByReading", "checked", "lenient"]
 
@@ -18,6 +19,7 @@ class DeadlineChannel(grpc.aio.Channel):
     """A channel whose calls end at the current deadline at the latest, as `meshkit.deadline` knows it.
 
     So a call within a call is limited by the deadline of the outer one's caller, and the server is told that deadline.
+    It is also told of a call that is made again (`meshkit.attempt.repetition`).
     A unary answer that cannot be decoded fails the call with INTERNAL.
 
     Args:
@@ -33,8 +35,9 @@ class DeadlineChannel(grpc.aio.Channel):
         """Make a unary method's calls, under the deadline; this and the methods below are those of grpc.aio.Channel."""
         make_call = self._channel.unary_unary(method, request_serializer, lenient(response_deserializer), **kwargs)
 
-        def call(request: Any, *, timeout: float | None = None, **options: Any) -> CheckedCall:
-            return CheckedCall(make_call(request, timeout=deadline.bounded(timeout), **options))
+        def call(request: Any, *, timeout: float | None = None, metadata: Any = None, **options: Any) -> CheckedCall:
+            metadata = (*(metadata or ()), *repetition())
+            return CheckedCall(make_call(request, timeout=deadline.bounded(timeout), metadata=metadata, **options))
 
         return call
 
@@ -69,6 +72,7 @@ class DeadlineChannel(grpc.aio.Channel):
 def _on_time(make_call: Any) -> Callable[..., Any]:
     # With a stream of requests all may be given by position.
     def call(request: Any = None, timeout: float | None = None, metadata: Any = None, **options: Any) -> Any:
+        metadata = (*(metadata or ()), *repetition())
         return make_call(request, timeout=deadline.bounded(timeout), metadata=metadata, **options)
 
     return call

@@ -9,7 +9,7 @@ from typing import Any, Generic
 
 import grpc
 
-from meshkit import deadline
+from meshkit import caller, deadline
 from meshkit.attempt import Attempt, current_attempt
 from meshkit.backoff import Backoff
 from meshkit.client.balancer import Balancer
@@ -42,6 +42,10 @@ class Retry(Generic[Request, Response]):
     budget; the last one gets all that remains, as does any that cannot be followed by another once its time is up.
     When another instance answers well, a status such as PERMISSION_DENIED counts against the instance that gave it; by
     itself it does not.
+
+    Retries of nested tiers do not multiply: within a call that its caller makes again (gRPC's header
+    `grpc-previous-rpc-attempts`), only what this side has refused is made again. With three attempts each, three tiers
+    above one that fails make 7 calls of it, not 27.
 
     Args:
         balancer: picks the instance of each attempt.
@@ -127,7 +131,7 @@ class Retry(Generic[Request, Response]):
                 pause = self._backoff.delay(call.begun)
                 if status_of(error) is grpc.StatusCode.RESOURCE_EXHAUSTED:
                     pause += PAUSE_AFTER_REFUSAL
-                if reason := self._reason_to_stop(error, call.begun, call.end - now() - pause):
+                if reason := self._reason_to_stop(error, call, call.end - now() - pause):
                     raise RetryError(reason, call.failed) from error
             await asyncio.sleep(pause)
         raise RetryError("no other instance is left", call.failed) from call.failed[-1].error
@@ -166,7 +170,7 @@ class Retry(Generic[Request, Response]):
 
     def _another(self, call: _Call[Request, Response]) -> Coroutine[Any, Any, Response] | None:
         """An attempt beside the one under way; None where there may be none, or no instance is ready for it."""
-        if call.begun >= self._attempts:
+        if call.begun >= self._attempts or call.again:
             return None
         try:
             endpoint = self._balancer.pick(exclude=call.instances)
@@ -184,7 +188,8 @@ class Retry(Generic[Request, Response]):
         number = call.begun
         call.instances.append(endpoint.instance)
         remaining = call.end - start
-        share = remaining / (self._attempts - number + 1) if self._sharing else remaining
+        may_follow = self._attempts - number if self._sharing and not call.again else 0
+        share = remaining / (may_follow + 1)
         token = current_attempt.set(Attempt(number, endpoint.instance))
         try:
             async with deadline.within(None if share == math.inf else share):
@@ -200,11 +205,14 @@ class Retry(Generic[Request, Response]):
                 other.outdone(its_error)
         return answer
 
-    def _reason_to_stop(self, error: Exception, number: int, remaining: float) -> str | None:
+    def _reason_to_stop(self, error: Exception, call: _Call[Request, Response], remaining: float) -> str | None:
+        number = call.begun
         if not self._retryable(error) or not (self._idempotent or isinstance(error, RefusedError)):
             return "not retried"
         if number >= self._attempts:
             return f"all {number} attempts failed" if number > 1 else "the only attempt failed"
+        if call.again and not isinstance(error, RefusedError):
+            return "left to the caller, which makes the call again itself"
         if remaining <= 0:
             return "deadline exceeded"
         # An attempt that was refused on this side has put no load on the service.
@@ -224,6 +232,8 @@ class _Call(Generic[Request, Response]):
     def __init__(self, request: Request, end: float) -> None:
         self.request = request
         self.end = end
+        # Made within a call that its caller makes again.
+        self.again = caller.previous_attempts() > 0
         # Attempts, and those of them that were made beside others.
         self.begun = 0
         self.beside = 0

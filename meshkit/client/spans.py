@@ -14,13 +14,13 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 
 from meshkit import deadline
 from meshkit.address import parse_address
-from meshkit.attempt import current_attempt
+from meshkit.attempt import current_attempt, repetition
 from meshkit.client.deadline_channel import CheckedCall, DeadlineChannel, checked, lenient
 from meshkit.client.traced_stream import traced_stream
 from meshkit.metrics.calls import ClientMetrics, MethodCalls
 from meshkit.tracing import attributes as names
 from meshkit.tracing.attributes import conventions_of, record_status
-from meshkit.tracing.propagation import propagation_of
+from meshkit.tracing.propagation import Headers, propagation_of
 
 __all__ = ["TracedChannel", "TracingClientInterceptor"]
 
@@ -30,11 +30,15 @@ class _ClientSpans:
 
     def __init__(self, tracer: Tracer, instance: str) -> None:
         self._tracer = tracer
-        self.headers_of = propagation_of(tracer).headers_of
+        self._context_of = propagation_of(tracer).headers_of
         host, port = parse_address(instance)
         self._conventions = conventions_of(tracer)
         self._server = self._conventions.server(host, port)
         self._of_method = lru_cache(self._name_and_attributes)
+
+    def headers_of(self, span: Span) -> Headers:
+        again = repetition()
+        return (*self._context_of(span), *again) if again else self._context_of(span)
 
     def _name_and_attributes(self, method: str) -> tuple[str, dict[str, str | int]]:
         return method.lstrip("/"), {**self._conventions.call(method), **self._server}

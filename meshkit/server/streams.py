@@ -50,7 +50,7 @@ def guarded_handler(handler: Handler, method: str, middleware: Middleware[Any, A
     async def call(request: Any, grpc_context: Context) -> bytes | None:
         context: Any = _StreamContext(grpc_context, decode, encode)
         deadline.inherit(grpc_context.time_remaining())
-        caller.inherit(grpc_context.peer)
+        caller.inherit(grpc_context.peer, grpc_context.invocation_metadata)
 
         async def endpoint(request: Any) -> Any:
             if not yields:

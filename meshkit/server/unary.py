@@ -51,7 +51,7 @@ def guarded(handler: Handler, method: str, middleware: Middleware[Any, Any] | No
     async def call(message: bytes, grpc_context: Context) -> bytes:
         context: Any = BriefContext(grpc_context)
         deadline.inherit(grpc_context.time_remaining())
-        caller.inherit(grpc_context.peer)
+        caller.inherit(grpc_context.peer, grpc_context.invocation_metadata)
         try:
             request = decode(message) if decode else message
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises, RecursionError included
