@@ -21,6 +21,7 @@ import structlog
 from google import protobuf
 from rich.console import Console
 
+from benchmarks.balance import balance
 from benchmarks.calls import compare, endure
 from benchmarks.contenders import BENCH_PYTHON
 from benchmarks.growth import growth
@@ -33,7 +34,9 @@ from localmesh.process import child_environment
 
 RUN_DIR = ROOT / ".run/bench"
 RESULTS = RUN_DIR / "results.json"
-PARTS = ("calls", "endurance", "micro", "live", "growth", "idle")
+USUAL_PARTS = ("calls", "endurance", "micro", "live", "growth", "idle")
+# Not of the mesh's speed: it is run for docs/balancing.md.
+PARTS = (*USUAL_PARTS, "balance")
 
 
 @click.command("benchmarks", context_settings={"show_default": True})
@@ -41,7 +44,7 @@ PARTS = ("calls", "endurance", "micro", "live", "growth", "idle")
 @click.option("--seconds", type=click.FloatRange(0.2), default=2.0, help="Of each load.")
 @click.option("--servers", type=click.IntRange(1), default=2, help="Replicas of each contender.")
 @click.option("--endurance", type=click.FloatRange(4), default=60.0, help="Seconds at full speed.")
-@click.option("--only", default=",".join(PARTS), help="Parts to run.")
+@click.option("--only", default=",".join(USUAL_PARTS), help="Parts to run; balance is another.")
 def command(rounds: int, seconds: float, servers: int, endurance: float, only: str) -> None:
     """Measure the mesh beside bare gRPC and the usual stack."""
     parts = only.split(",")
@@ -74,6 +77,7 @@ async def _measure(  # noqa: PLR0917
         "live": lambda _: _live(),
         "growth": lambda folder: growth(folder, say),
         "idle": idle,
+        "balance": lambda folder: balance(folder, say),
     }
     # The meshkit in this process (micro, growth) is to keep its log to itself.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

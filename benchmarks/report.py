@@ -97,6 +97,34 @@ def tables(results: dict[str, Any]) -> Iterator[Table]:
                 ("start of the process to serving, s", f"{idle['serving_s']:.2f} ({low:.2f}-{high:.2f})"),
             ],
         )
+    if balance := results.get("balance"):
+        yield from _balance(balance)
+
+
+def _balance(balance: dict[str, Any]) -> Iterator[Table]:
+    simulated, processes = balance["simulated"], balance["processes"]
+    yield Table(
+        "Calls that succeed within 1 s, of 11 servers that take 167 ms, one of them 2 s half of the time;"
+        f" seed {balance['seed']}",
+        ("", "simulated, 1,000 calls/s", "processes, 100 calls/s"),
+        [(name, _percent(simulated.get(name)), _percent(processes[name])) for name in processes],
+    )
+    yield Table(
+        "Share of picks that one of three gets, as well as the others, and refusing all above 10 calls/s; simulated",
+        ("", "as well", "refusing"),
+        [(name, *map(_percent, shares)) for name, shares in balance["refused"].items()],
+    )
+    policies = balance["policies"]
+    for title, count in (("fail", "failed"), ("take more than half a second", "slow")):
+        yield Table(
+            f"One of three replicas is sick: calls that {title}, of 600 at 20 a second with a time limit of 1 s",
+            ("", *policies),
+            [(name, *(str(of[name][count]) for of in policies.values())) for name in policies["dead"]],
+        )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
 
 
 def _calls(calls: dict[str, Any], in_flight: int) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Generic
 
@@ -18,7 +18,7 @@ from meshkit.client.instance import Factory
 from meshkit.client.spans import TracedChannel
 from meshkit.endpoint import Endpoint, Request, Response
 from meshkit.metrics.calls import ClientMetrics, Connections
-from meshkit.options import MAX_MESSAGE_BYTES, instance_options
+from meshkit.options import MAX_MESSAGE_BYTES, Options, instance_options
 from meshkit.shared_channel import SharedChannel
 from meshkit.tls.credentials import ClientTls
 
@@ -39,6 +39,8 @@ def instance_channel(
     *,
     tls: ClientTls | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    options: Options = (),
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     metrics: ClientMetrics | None = None,
 ) -> grpc.aio.Channel:
     """Open a channel to `host:port`, traced where a tracer is given, plaintext unless `tls` is. Use with `async with`.
@@ -46,13 +48,15 @@ def instance_channel(
     Its calls end at the current deadline at the latest, see `DeadlineChannel`.
     Connecting is lazy: a call to an instance that is not there, or whose certificate is refused, fails with
     UNAVAILABLE and says why. A larger answer than `max_message_bytes` fails with RESOURCE_EXHAUSTED, unread;
-    one that cannot be decoded is INTERNAL. `metrics` count its calls.
+    one that cannot be decoded is INTERNAL. `metrics` count its calls. `options` win over the mesh's own, as gRPC heeds
+    the first of a name; `interceptors` are within the span.
     """
-    target, options = grpc_target(instance), instance_options(max_message_bytes)
+    target, options = grpc_target(instance), (*options, *instance_options(max_message_bytes))
     if tls is None:
-        channel = grpc.aio.insecure_channel(target, options=options)
+        channel = grpc.aio.insecure_channel(target, options=options, interceptors=interceptors)
     else:
-        channel = grpc.aio.secure_channel(target, tls.credentials(), options=options + tls.options())
+        options = (*options, *tls.options())
+        channel = grpc.aio.secure_channel(target, tls.credentials(), options=options, interceptors=interceptors)
     if tracer is None and metrics is None:
         return DeadlineChannel(channel)
     return TracedChannel(channel, tracer or NoOpTracer(), instance, metrics)
@@ -64,6 +68,8 @@ def channel_factory(
     *,
     tls: ClientTls | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    options: Options = (),
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
     metrics: ClientMetrics | None = None,
 ) -> Factory[Request, Response]:
     """Make a factory for an Endpointer: each endpoint has a channel and knows whether it is connected.
@@ -74,13 +80,23 @@ def channel_factory(
         tracer: makes the CLIENT spans; None: none.
         tls: None: plaintext.
         max_message_bytes: of an answer; a larger one fails the call with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
+        options: gRPC's, for each channel; they win over the mesh's own. Default: none.
+        interceptors: gRPC's, around each attempt and within its span. Default: none.
         metrics: count attempts and connections. Default: none.
     """
 
     @asynccontextmanager
     async def connect(instance: str) -> AsyncIterator[Endpoint[Request, Response]]:
         def open_channel() -> grpc.aio.Channel:
-            return instance_channel(instance, tracer, tls=tls, max_message_bytes=max_message_bytes, metrics=metrics)
+            return instance_channel(
+                instance,
+                tracer,
+                tls=tls,
+                max_message_bytes=max_message_bytes,
+                options=options,
+                interceptors=interceptors,
+                metrics=metrics,
+            )
 
         connections = None if metrics is None else metrics.connections
         with nullcontext() if metrics is None else metrics.following(instance):

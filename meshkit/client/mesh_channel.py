@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import lru_cache
 from types import TracebackType
@@ -29,7 +29,7 @@ from meshkit.endpoint import Endpoint, Middleware
 from meshkit.errors import is_retryable
 from meshkit.metrics.calls import ClientMetrics
 from meshkit.middleware.breaker import HystrixBreaker
-from meshkit.options import MAX_MESSAGE_BYTES
+from meshkit.options import MAX_MESSAGE_BYTES, Options
 from meshkit.tls.credentials import ClientTls
 
 __all__ = ["MeshChannel"]
@@ -65,6 +65,8 @@ class MeshChannel(grpc.aio.Channel):
         breaker: judges an instance, see `Endpointer`. Default `instance_breaker`; None: instances are not judged.
         tls: None: plaintext.
         max_message_bytes: of an answer; a larger one fails with RESOURCE_EXHAUSTED, unread. Default 64 KiB.
+        options: gRPC's, for the channel to each instance; they win over the mesh's own. Default: none.
+        interceptors: gRPC's, around each attempt and within its span. Default: none.
         metrics: count calls, attempts and connections. Default: none.
     """
 
@@ -82,6 +84,8 @@ class MeshChannel(grpc.aio.Channel):
         breaker: Callable[[str], HystrixBreaker] | None = instance_breaker,
         tls: ClientTls | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        options: Options = (),
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
         metrics: ClientMetrics | None = None,
     ) -> None:
         if isinstance(idempotent, str):
@@ -94,6 +98,8 @@ class MeshChannel(grpc.aio.Channel):
             self._tracer,
             tls=tls,
             max_message_bytes=max_message_bytes,
+            options=options,
+            interceptors=interceptors,
             metrics=metrics,
         )
         # Both are to be read only.

@@ -285,3 +285,33 @@ async def until_seen(served: dict[str, Greeter], name: str) -> None:
     async with asyncio.timeout(30):
         while name not in seen(served):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+class Noting(grpc.aio.UnaryUnaryClientInterceptor):
+    """Adds a header, and notes each attempt that passes."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        self.passed += 1
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), ("noted", "yes"))
+        return await continuation(client_call_details._replace(metadata=metadata), request)
+
+
+async def test_interceptors_of_one_s_own_are_around_each_attempt(served: dict[str, Greeter]) -> None:
+    noting, spans = Noting(), Spans()
+    async with MeshChannel(Instances(*served), spans.tracer, idempotent=True, interceptors=[noting]) as channel:
+        with pytest.raises(CallError, match="UNAVAILABLE"):
+            await hello(channel, "unwell")
+        assert (await hello(channel)).message == "Hello world"
+    assert noting.passed == 4
+    assert all(metadata["noted"] == "yes" for greeter in served.values() for metadata in greeter.metadata)
+    assert len(spans.of(SpanKind.CLIENT)) == 4
+
+
+async def test_channel_options_of_one_s_own_win(served: dict[str, Greeter]) -> None:
+    options = (("grpc.max_receive_message_length", 8),)
+    async with MeshChannel(Instances(*served), options=options) as channel:
+        with pytest.raises(CallError, match="RESOURCE_EXHAUSTED"):
+            await hello(channel, "a long name")

@@ -88,7 +88,8 @@ async def test_calls_that_run_out_of_time_open_the_breaker() -> None:
         (("--balancer", "round-robin"), [10]),
         (("--balancer", "random"), range(2, 25)),
         (("--balancer", "least-request"), [0, 1]),
-        (("--balancer", "peak-ewma"), [0, 1]),
+        # Of two drawn ones; once in a long while both are the same.
+        (("--balancer", "peak-ewma"), range(4)),
     ],
     ids=str,
 )
