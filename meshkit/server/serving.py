@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from meshkit.background import end_task
 from meshkit.discovery.registrar import Registrar
@@ -25,6 +24,8 @@ from meshkit.server.callers import CallerInterceptor
 from meshkit.server.departure import told_to_leave
 from meshkit.server.handlers import HandlerInterceptor
 from meshkit.server.port import bind
+from meshkit.server.reflection import SERVICE_NAME as REFLECTION
+from meshkit.server.reflection import enable_reflection
 from meshkit.tls.credentials import ServerTls
 
 __all__ = ["serve"]
@@ -77,7 +78,7 @@ async def serve(
     server = grpc.aio.server(interceptors=interceptors, options=options)
     added.add_to(server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    enable_reflection((*services, health.SERVICE_NAME), server)
     health_server = grpc.aio.server(options=options)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, health_server)
     try:
@@ -114,7 +115,7 @@ def _check_names(
     added.check(services, "services")
     for interceptor in interceptors:
         if isinstance(interceptor, HandlerInterceptor) and interceptor.services is not None:
-            named = interceptor.services - {health.SERVICE_NAME, reflection.SERVICE_NAME}
+            named = interceptor.services - {health.SERVICE_NAME, REFLECTION}
             added.check(named, f"{type(interceptor).__name__}'s services")
 
 
