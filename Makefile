@@ -73,6 +73,15 @@ beside: setup $(BESIDE:%=.tools/beside-%/.ready) ## meshkit's wheel beside the f
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
 	@$(BIN)/python -m pytest tests/faults -n $(or $(WORKERS),4)
 
+.PHONY: interop
+interop: setup interop-tools $(BENCH_ENV)/.ready ## the mesh with other people's programs: Jaeger, Prometheus, OpenTelemetry, go-kit, grpcurl; TESTS=
+	@$(BIN)/python -m pytest tests/interop $(TESTS)
+
+# Jaeger last: it takes the longest, and what is missing is to be told first.
+.PHONY: interop-tools
+interop-tools: venv
+	@$(BIN)/python -m toolchain prometheus grpcurl go-kit jaeger
+
 .PHONY: soak
 soak: setup ## calls for MINUTES=10 under random faults from SEED=, each of them accounted for
 	@exec $(BIN)/python -m localmesh soak $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -3,11 +3,11 @@
 import json
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from localmesh.http import UnreachableError, request, request_json
+from localmesh.http import UnreachableError, answers, request, request_json
 from localmesh.ports import free_port
 from localmesh.process import Process
 from localmesh.program import Program
@@ -71,7 +71,7 @@ class EtcdServer:
     async def start(self) -> None:
         """Start it and wait until it serves."""
         self.process = self._process()
-        await self.process.start(_answers(f"{self.metrics}/health"), within=ETCD_WITHIN)
+        await self.process.start(answers(f"{self.metrics}/health"), within=ETCD_WITHIN)
 
     async def stop(self) -> None:
         """Stop it; its data stays."""
@@ -107,7 +107,7 @@ class EtcdCluster:
             member.process = member._process()  # noqa: SLF001 - its own class's sibling
             member.process.spawn()
         for member in self.members:
-            await until(_answers(f"{member.metrics}/health"), within=ETCD_WITHIN, what=f"{member.name} healthy")
+            await until(answers(f"{member.metrics}/health"), within=ETCD_WITHIN, what=f"{member.name} healthy")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -143,7 +143,7 @@ class ZipkinServer:
 
     async def start(self) -> None:
         """Start it and wait until it serves; a few seconds."""
-        await self.process.start(_answers(f"{self.url}/health"), within=ZIPKIN_WITHIN)
+        await self.process.start(answers(f"{self.url}/health"), within=ZIPKIN_WITHIN)
 
     async def stop(self) -> None:
         """Stop it; all traces are lost."""
@@ -212,6 +212,7 @@ class BookServer(Program):
         zipkin: The collector's URL, or "off".
         port: To serve on; None takes a free one.
         advertise: Where clients reach it, if not at its own address.
+        env: Environment variables on top of this process's own.
         flags: Further flags of book-server, e.g. `"--rate", "0"`.
     """
 
@@ -223,6 +224,7 @@ class BookServer(Program):
         zipkin: str = "off",
         port: int | None = None,
         advertise: str | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.address = f"{LOOPBACK}:{self.port}"
@@ -233,6 +235,7 @@ class BookServer(Program):
                 *("--etcd", etcd, "--zipkin", zipkin, *READABLE, *flags),
             ],
             run_dir=run_dir,
+            env=env,
         )
 
     async def start_ready(self) -> None:
@@ -257,14 +260,24 @@ class BookClient(Program):
         etcd: Address(es) of etcd.
         zipkin: The collector's URL, or "off".
         name: Of the process and its log.
+        env: Environment variables on top of this process's own.
         flags: Further flags of book-client, e.g. `"--calls", "10"`.
     """
 
-    def __init__(self, run_dir: Path, *flags: str, etcd: str, zipkin: str = "off", name: str = "book-client") -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *flags: str,
+        etcd: str,
+        zipkin: str = "off",
+        name: str = "book-client",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(
             name,
             [_script("book-client"), "--etcd", etcd, "--zipkin", zipkin, *READABLE, *flags],
             run_dir=run_dir,
+            env=env,
         )
 
     @property
@@ -280,15 +293,3 @@ class BookClient(Program):
 
 def _script(name: str) -> Path:
     return Path(sys.executable).with_name(name)
-
-
-def _answers(url: str) -> Callable[[], Awaitable[None]]:
-    async def probe() -> None:
-        try:
-            status, answer = await request(url)
-        except UnreachableError as error:
-            raise NotYetError(str(error)) from error
-        if status != 200:
-            raise NotYetError(f"{url} answered {status}: {answer[:200]!r}")
-
-    return probe

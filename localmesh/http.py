@@ -5,7 +5,10 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+from localmesh.waiting import NotYetError
 
 # Without a proxy: these addresses are on this machine.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -39,6 +42,20 @@ async def request_json(url: str, body: object = None, *, timeout: float = 2.0) -
     if status != 200:
         raise UnreachableError(f"{url}: status {status}: {answer[:200].decode(errors='replace').strip()}")
     return json.loads(answer)
+
+
+def answers(url: str) -> Callable[[], Awaitable[None]]:
+    """What `until` can wait with: raises NotYetError until a GET of `url` is answered with status 200."""
+
+    async def probe() -> None:
+        try:
+            status, answer = await request(url)
+        except UnreachableError as error:
+            raise NotYetError(str(error)) from error
+        if status != 200:
+            raise NotYetError(f"{url} answered {status}: {answer[:200]!r}")
+
+    return probe
 
 
 def _request(url: str, body: object, timeout: float) -> tuple[int, bytes]:

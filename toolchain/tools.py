@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from toolchain.sources import Source
 
 _MODULES = Path(__file__).parent / "modules"
+_TESTS = Path(__file__).parents[1] / "tests" / "interop"
 _ETCD = PINS["etcd"]
 _JAVA = PINS["java"]
 _KUBERNETES = PINS["kubernetes"]
@@ -209,6 +210,47 @@ _ALL = (
             GoInstall("github.com/rhysd/actionlint/cmd/actionlint", PINS["actionlint"].version),
         ),
         advice="install Go",
+    ),
+    # Other people's programs that the mesh is tried with.
+    Tool(
+        name="jaeger",
+        version=PINS["jaeger"].version,
+        files={"bin/jaeger": "jaeger"},
+        on_path=None,
+        sources=(
+            GoModule(
+                _MODULES / "jaeger",
+                {"jaeger": "github.com/jaegertracing/jaeger/cmd/jaeger"},
+                duration="five minutes or more",
+            ),
+        ),
+        advice="install Go",
+    ),
+    Tool(
+        name="grpcurl",
+        version=PINS["grpcurl"].version,
+        files={"bin/grpcurl": "grpcurl"},
+        on_path=None,
+        sources=(GoInstall("github.com/fullstorydev/grpcurl/cmd/grpcurl", PINS["grpcurl"].version),),
+        advice="install Go",
+    ),
+    Tool(
+        name="go-kit",
+        version=PINS["go-kit"].version,
+        files={"bin/gokit": "gokit"},
+        on_path=None,
+        sources=(GoModule(_TESTS / "gokit", {"gokit": "bookmesh/tests/interop/gokit"}),),
+        advice="install Go",
+    ),
+    Tool(
+        name="prometheus",
+        version=PINS["prometheus"].version,
+        files={"bin/prometheus": "prometheus", "bin/promtool": "promtool"},
+        on_path=_on_path(
+            "prometheus", ("--version",), "prometheus, version ", pin=PINS["prometheus"], companions=("promtool",)
+        ),
+        sources=(),
+        advice="install it with promtool (Debian: apt-get install prometheus)",
     ),
     # The rest is what images are made of where they cannot be pulled; nothing of PATH will do for them.
     Tool(

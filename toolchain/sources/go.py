@@ -58,7 +58,7 @@ class GoModule:
     def digest(self) -> str:
         """Eight hex digits for what is built: the module's files, the programs and the stamps."""
         told = hashlib.sha256(repr((sorted(self.programs.items()), sorted(self.stamped.items()))).encode())
-        for file in sorted(self.directory.iterdir()):
+        for file in sorted(path for path in self.directory.rglob("*") if path.is_file()):
             told.update(file.read_bytes())
         return told.hexdigest()[:8]
 
