@@ -9,14 +9,38 @@ from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from localmesh.http import UnreachableError, request
 from localmesh.live_mesh import Action
 from localmesh.process import StartError
 from meshkit.background import end_tasks
 
-__all__ = ["controls"]
+__all__ = ["ActionError", "controls", "press"]
 
 LOOPBACK = "127.0.0.1"
 MAX_BODY = 10_000
+# Seconds: starting Zipkin takes some.
+PRESS_WITHIN = 120.0
+
+
+class ActionError(Exception):
+    """An action was not done; the text says why."""
+
+
+async def press(url: str, body: Mapping[str, Any]) -> str:
+    """Do an action, as a page's button does; the sentence that says what happened.
+
+    Raises:
+        ActionError: It was not done; says why.
+    """
+    try:
+        _, answer = await request(url, body, timeout=PRESS_WITHIN)
+        said = json.loads(answer)
+        text = str(said["text"])
+    except (UnreachableError, ValueError, LookupError, TypeError) as error:
+        raise ActionError(f"{url}: {error}") from error
+    if not said.get("ok"):
+        raise ActionError(text)
+    return text
 
 
 @asynccontextmanager

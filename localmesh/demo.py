@@ -14,25 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from book_client.faults import FaultError
-from book_client.faults import actions as fault_actions
 from rich.console import Console
 from rich.table import Table
 
 from localmesh.components import BookClient
+from localmesh.controls import controls, press
 from localmesh.live_mesh import LiveMesh
 from localmesh.measure import percentile
-from localmesh.ports import preferred_port
+from localmesh.ports import free_port, preferred_port
 from localmesh.process import StartError
 from localmesh.story import CLIENT_FLAGS as STORY_CLIENT
-from localmesh.story import LEAST_REPLICAS, ActionError, Story
+from localmesh.story import LEAST_REPLICAS, Story
 from localmesh.story import SERVER_FLAGS as STORY_SERVERS
+from localmesh.waiting import NotYetError
 from localmesh.waterfall import waterfall
 from meshkit.background import end_tasks
 
 __all__ = ["Options", "run_demo"]
 
-PORTS = {"etcd": 2379, "Zipkin": 9411, "book-server": 50051}
+PORTS = {"etcd": 2379, "Zipkin": 9411, "book-server": 50051, "admin": 8081}
+PAGE_PORT = 8080
+CLIENT_WITHIN = 60.0
 SPANS_PER_CALL = 5
 
 
@@ -83,7 +85,7 @@ async def _demo(options: Options, console: Console) -> int:
             stack.push_async_callback(demo.mesh.zipkin.stop)
             stack.push_async_callback(demo.mesh.etcd.stop)
             stack.push_async_callback(demo.stop_programs)
-            return await demo.run()
+            return await demo.run(await stack.enter_async_context(controls(demo.mesh.actions(), free_port())))
 
 
 class _Demo:
@@ -102,10 +104,18 @@ class _Demo:
         self.mesh = LiveMesh(run_dir, lambda wanted, what: _port(wanted, what, console), ports=PORTS)
         self._client: BookClient | None = None
         self._plan()
+        self._page = f"127.0.0.1:{_port(PAGE_PORT, 'the page', console)}"
+        self._controls = ""
 
-    async def run(self) -> int:
-        """Start everything, show what was asked for, and stay if wanted; the exit code."""
+    async def run(self, controls_url: str) -> int:
+        """Start everything, show what was asked for, and stay if wanted; the exit code.
+
+        Args:
+            controls_url: Where the page's further actions are.
+        """
         options, console = self._options, self._console
+        self._controls = controls_url
+        console.print(f"  {'the page':<12} http://{self._page}/   from the first call on")
         with console.status("starting etcd, Zipkin and the replicas"):
             zipkin = self.mesh.zipkin
             await _all_of(self._started("zipkin", zipkin.url, zipkin.start()), self._servers_after_etcd())
@@ -113,7 +123,7 @@ class _Demo:
         if options.stay:
             with contextlib.suppress(asyncio.CancelledError):  # Ctrl-C: the way to end it
                 while True:
-                    console.print("\nAll of it stays up. Ctrl-C ends it.")
+                    console.print(f"\nAll of it stays up, with the page at http://{self._page}/. Ctrl-C ends it.")
                     await self._story_wanted()
                     await self._begin_anew()
                     status = await self._tell_story()
@@ -152,15 +162,19 @@ class _Demo:
         await self._started("etcd", etcd.address, etcd.start())
         await _all_of(*(self._started("book-server", s.address, s.start_ready()) for s in servers))
 
-    def _spawn_client(self, *flags: str) -> BookClient:
-        mesh = self.mesh
-        client = BookClient(mesh.run_dir, *flags, etcd=mesh.etcd.address, zipkin=mesh.zipkin.collector)
-        self._client = client
-        client.spawn()
-        return client
+    def _new_client(self, *flags: str) -> BookClient:
+        mesh, page = self.mesh, ("--admin", self._page, "--admin-actions", "--admin-extra", self._controls)
+        self._client = BookClient(mesh.run_dir, *page, *flags, etcd=mesh.etcd.address, zipkin=mesh.zipkin.collector)
+        return self._client
 
     async def _tell_story(self) -> int:
-        client = self._spawn_client(*STORY_CLIENT)
+        client = self._new_client(*STORY_CLIENT)
+
+        async def calls() -> None:
+            if not client.calls:
+                raise NotYetError("no call yet")
+
+        await client.start(calls, within=CLIENT_WITHIN)
         mesh, options = self.mesh, self._options
         replicas = [server.address for server in mesh.servers]
         story = Story(client, mesh.zipkin, replicas, act=self._act, console=self._console, seconds=options.act_seconds)
@@ -169,11 +183,7 @@ class _Demo:
         return 0 if whole and (options.stay or await client.stop() == 0) else 1
 
     async def _act(self, name: str, body: Mapping[str, Any]) -> str:
-        addresses = [server.address for server in self.mesh.servers]
-        try:
-            return await {**self.mesh.actions(), **fault_actions(lambda: addresses)}[name](body)
-        except FaultError as error:
-            raise ActionError(str(error)) from error
+        return await press(f"http://{self._page}/actions/{name}", body)
 
     async def _story_wanted(self) -> None:
         """Offer a story where there is somebody to offer it to, and wait until it is wanted."""
@@ -186,7 +196,8 @@ class _Demo:
         """Make calls, a line each, and show the slowest one's trace; the exit code."""
         console, options = self._console, self._options
         # What stays up goes on calling.
-        client = self._spawn_client("--calls", "0" if options.stay else str(options.calls))
+        client = self._new_client("--calls", "0" if options.stay else str(options.calls))
+        client.spawn()
         console.print()
         calls: list[dict[str, Any]] = []
         width = len(str(options.calls))

@@ -21,7 +21,8 @@ class LiveMesh:
     Args:
         run_dir: For logs and data.
         port: Gives a free port, from the one that is preferred and what it is for.
-        ports: Those that are preferred: of `etcd`, `Zipkin`, and the first `book-server`, whose followers' come next.
+        ports: Those that are preferred: of `etcd`, `Zipkin`, the first `book-server`, whose followers' come next, and
+            its `admin` port, as well.
     """
 
     def __init__(self, run_dir: Path, port: Callable[[int, str], int], *, ports: Mapping[str, int]) -> None:
@@ -30,8 +31,9 @@ class LiveMesh:
         self.zipkin = ZipkinServer(run_dir, port=port(ports["Zipkin"], "Zipkin"))
         self.servers: list[BookServer] = []
         self._port = port
-        self._server_port = ports["book-server"]
-        self._ports: list[int] = []
+        self._preferred = ports
+        # Of each replica, and of its admin port.
+        self._ports: list[tuple[int, int]] = []
         self._flags: tuple[str, ...] = ()
         # One change at a time: two at once would both start, or both stop, the same part.
         self._changing = asyncio.Lock()
@@ -46,9 +48,12 @@ class LiveMesh:
     def _add(self) -> BookServer:
         number = len(self.servers)
         if number == len(self._ports):
-            self._ports.append(self._port(self._server_port + number, f"book-server {number + 1}"))
-        where: dict[str, Any] = {"etcd": self.etcd.address, "zipkin": self.zipkin.collector}
-        self.servers.append(BookServer(self.run_dir, *self._flags, port=self._ports[number], **where))
+            name = f"book-server {number + 1}"
+            port = self._port(self._preferred["book-server"] + number, name)
+            self._ports.append((port, self._port(self._preferred["admin"] + number, f"the admin port of {name}")))
+        port, admin = self._ports[number]
+        where: dict[str, Any] = {"etcd": self.etcd.address, "zipkin": self.zipkin.collector, "port": port}
+        self.servers.append(BookServer(self.run_dir, *self._flags, "--admin", f"127.0.0.1:{admin}", **where))
         return self.servers[-1]
 
     async def stop_servers(self) -> None:

@@ -10,15 +10,15 @@ from rich.console import Console
 
 from localmesh.calls import Call, calls_in, missing_numbers
 from localmesh.components import BookClient, ZipkinServer
+from localmesh.controls import ActionError
 from localmesh.http import UnreachableError
 from localmesh.lines import logged_at
 from localmesh.measure import percentile
 from localmesh.oracle import Excuse, Verdict, judge, problems
-from localmesh.process import StartError
 from localmesh.waiting import Wait
 from localmesh.waterfall import waterfall
 
-__all__ = ["CLIENT_FLAGS", "LEAST_REPLICAS", "SERVER_FLAGS", "ActionError", "Story"]
+__all__ = ["CLIENT_FLAGS", "LEAST_REPLICAS", "SERVER_FLAGS", "Story"]
 
 # Besides the one that falls sick and the one that dies, one has to be well.
 LEAST_REPLICAS = 3
@@ -30,10 +30,6 @@ UNSENT = 1.5
 BACK_WITHIN, ENDED_WITHIN, SPANS_WITHIN = 20.0, 15.0, 30.0
 
 Act = Callable[[str, Mapping[str, Any]], Awaitable[str]]
-
-
-class ActionError(Exception):
-    """An action was not done; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ class Story:
             _Scene(
                 "everything comes back",
                 "each replica gets its share again",
-                [("etcd-start", {}), ("more", {}), ("heal", sick)],
+                [("heal", sick), ("etcd-start", {}), ("more", {})],
                 "instance back",
             ),
         ]
@@ -119,7 +115,7 @@ class Story:
         for name, body in scene.does:
             try:
                 await self._act(name, body)
-            except (ActionError, StartError, ValueError) as error:
+            except ActionError as error:
                 self._troubles.append(f"{name}: {error}")
             if name == "kill":
                 self._excuses.append(Excuse(self._dead, began - UNSENT, time.time() + 1))

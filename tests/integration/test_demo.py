@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from localmesh.http import request_json
+from localmesh.controls import press
+from localmesh.http import request, request_json
 from localmesh.waiting import NotYetError, until
 from tests.support.demo import COMMAND, all_gone, demo, descendants, wait_for
 
@@ -19,6 +20,7 @@ async def test_it_shows_calls_counts_latencies_and_the_slowest_trace(run_dir: Pa
         await wait_for(log, "/zipkin/traces/")
         assert process.wait(timeout=60) == 0
     text = log.read_text()
+    assert re.match(r"(port \d+ is taken: .+\n)*  the page +http://127\.0\.0\.1:\d+/", text)
     assert len(re.findall(r"call \d  127\.0\.0\.1:\d+ +ok", text)) == 4
     assert re.findall(r"127\.0\.0\.1:\d+ +2\n", re.sub(r" +\n", "\n", text))
     assert "4 calls, 0 failures" in text
@@ -34,8 +36,15 @@ async def test_it_stays_up_until_ctrl_c_and_then_leaves_nothing(run_dir: Path) -
         await wait_for(log, "Ctrl-C ends it.")
         url, trace_id = re.findall(r"in Zipkin: (http://\S+)/zipkin/traces/(\w+)", log.read_text())[0]
         assert len(await request_json(f"{url}/api/v2/trace/{trace_id}")) == 5
+        # The page is up as long, with the buttons of the mesh's parts and of its replicas.
+        (page,) = re.findall(r"^  the page +(http://\S+/)", log.read_text(), re.MULTILINE)
+        replica, *_ = re.findall(r"^  book-server +(\S+)", log.read_text(), re.MULTILINE)
+        assert (await request(f"{page}readyz"))[0] == 200
+        told = await press(f"{page}actions/sicken", {"instance": replica})
+        assert told == f"{replica} answers 100% of its calls with UNAVAILABLE"
+        assert re.fullmatch(r"127\.0\.0\.1:\d+ is ready", await press(f"{page}actions/more", {}))
         parts = descendants(process.pid)
-        assert len(parts) >= 5
+        assert len(parts) >= 7
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=120) == 0
     await all_gone(parts)
@@ -101,7 +110,7 @@ async def test_taken_ports_are_said_and_others_used(run_dir: Path) -> None:
         await until(take, within=30, what="port 50051 taken")
         taken.listen()
         with demo(log, "--calls", "1", "--replicas", "1", "--no-stay") as process:
-            assert process.wait(timeout=90) == 0
+            assert process.wait(timeout=240) == 0
     assert re.search(r"port 50051 is taken: book-server 1 takes \d+", log.read_text())
 
 

@@ -16,7 +16,7 @@ from localmesh.ports import free_port
 from localmesh.waiting import NotYetError, until
 from meshkit.etcd import EtcdClient
 
-PORTS = {"etcd": 2379, "Zipkin": 9411, "book-server": 50051}
+PORTS = {"etcd": 2379, "Zipkin": 9411, "book-server": 50051, "admin": 8081}
 
 
 async def test_replicas_come_and_go_and_etcd_and_zipkin_stop_and_start(run_dir: Path) -> None:

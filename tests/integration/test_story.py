@@ -4,9 +4,12 @@ import re
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from localmesh.process import Process
+from tests.support.admin_port import AdminPort
 from tests.support.demo import COMMAND, Terminal, all_gone, demo, descendants, wait_for
 
 STORY = ("--story", "--act-seconds", "3")
@@ -17,8 +20,14 @@ async def test_it_tells_five_acts_shows_a_call_made_again_and_every_call_has_a_w
     with demo(log, *STORY) as process:
         await wait_for(log, "act 1 of 5", within=180)
         parts = descendants(process.pid)
+        await wait_for(log, "act 5 of 5")
+        marks = await marks_of_the_page(log)
         assert process.wait(timeout=300) == 0, log.read_text()
     await all_gone(parts)
+    # Each thing that was done is a button of the page, and a mark in its chart; so is what came of it.
+    done = [mark["text"].partition(":")[0] for mark in marks if mark["kind"] == "action"]
+    assert done[:3] == ["sicken", "kill", "etcd-stop"]
+    assert {"came", "ejected", "etcd-away"} <= {mark["kind"] for mark in marks}
     text = log.read_text()
     assert [
         int(number)
@@ -32,6 +41,13 @@ async def test_it_tells_five_acts_shows_a_call_made_again_and_every_call_has_a_w
     calls, again, whole, excused = _verdict(text)
     assert again > 0
     assert whole + excused == calls > 50
+
+
+async def marks_of_the_page(log: Path) -> list[dict[str, Any]]:
+    (address,) = re.findall(r"the page +http://(\S+)/", log.read_text())
+    async with AdminPort(Process("demo", [], run_dir=log.parent), address).events() as stream:
+        marks: list[dict[str, Any]] = (await stream.wait("hello"))["marks"]
+    return marks
 
 
 def _verdict(text: str) -> tuple[int, int, int, int]:
