@@ -12,6 +12,7 @@ CHECKED := meshkit services localmesh toolchain deploy/kind tests benchmarks
 PROTO_ENV := .tools/proto-env
 LOCK_ENV := .tools/lock-env
 BENCH_ENV := .tools/bench-env
+BROWSER_ENV := .tools/browser-env
 PROTOS := book faults helloworld route_guide
 PROTO_FILES := $(PROTOS:%=%.proto)
 # The toolkit's own, beside the code that uses it.
@@ -68,6 +69,10 @@ beside: setup $(BESIDE:%=.tools/beside-%/.ready) ## meshkit's wheel beside the f
 		"$$EXAMPLES_PYTHON" -P -W error -c 'import google.protobuf as p, meshkit; print("meshkit in", meshkit.__file__.rpartition("lib")[2], "beside protobuf", p.__version__)'; \
 		$(BIN)/python -m pytest -q tests/integration/test_example.py tests/integration/test_chain.py tests/integration/test_route_guide.py $$(ls -d tests/beside/test_$$packages.py 2>/dev/null); \
 	done
+
+.PHONY: browser
+browser: setup $(BROWSER_ENV)/.ready ## the live page in headless Chromium (from PATH); TESTS= picks, SCREENSHOTS=1 renews docs/images/page-*.png
+	@PYTHONPATH=$(BROWSER_ENV) $(BIN)/python -m pytest $(or $(TESTS),tests/browser) $(if $(SCREENSHOTS),--screenshots)
 
 .PHONY: faults
 faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints what each fault costs (some minutes)
@@ -190,7 +195,8 @@ lock: $(LOCK_ENV)/.ready ## resolve requirements/*.lock again; UPGRADE=1 takes n
 	for name in build java proto current; do echo "requirements/$$name.lock"; $$compile requirements/$$name.in -o requirements/$$name.lock; done; \
 	echo requirements/runtime.lock; $$compile pyproject.toml -o requirements/runtime.lock; \
 	echo requirements/bench.lock; $$compile requirements/bench.in -o requirements/bench.lock; \
-	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock
+	echo requirements/dev.lock; $$compile requirements/dev.in pyproject.toml -c requirements/runtime.lock -o requirements/dev.lock; \
+	echo requirements/browser.lock; $$compile requirements/browser.in -o requirements/browser.lock
 
 .PHONY: clean
 clean: ## remove everything that was made here (the cache in ~/.cache/bookmesh stays)
@@ -246,6 +252,12 @@ $(BENCH_ENV)/.ready: requirements/bench.lock | venv
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(@D)/wheel ./meshkit
 	@$(@D)/bin/python $(PIP) --no-deps $(@D)/wheel/meshkit-*.whl
 	@$(@D)/bin/python -m pip check
+	@touch $@
+
+# A folder that is put beside .venv's packages, as the tests use both.
+$(BROWSER_ENV)/.ready: requirements/browser.lock | venv
+	@echo "setting up what drives the browser (some seconds)" >&2; rm -rf $(BROWSER_ENV)
+	@$(BIN)/python $(PIP) --require-hashes --no-deps --target $(BROWSER_ENV) -r $<
 	@touch $@
 
 $(LOCK_ENV)/.ready: requirements/resolver.in | venv
