@@ -105,7 +105,8 @@ def test_a_monitor_without_admin_port_is_refused() -> None:
     ("value", "reached"), [("metricsFrom", {"client", "server"}), ("pageFrom", {"client"}), ("serverFrom", set())]
 )
 def test_who_may_scrape_and_who_may_see_the_page(value: str, reached: set[str], default: Rendered) -> None:
-    peers = [{"podSelector": {"matchLabels": STRANGER["metadata"]["labels"]}}]
+    metadata: Any = STRANGER["metadata"]
+    peers = [{"podSelector": {"matchLabels": metadata["labels"]}}]
     for rendered, expected in ((default, set[str]()), (render({f"networkPolicy.{value}": peers}), reached)):
         pods = rendered.pods()
         assert {
