@@ -162,12 +162,12 @@ def test_every_container_sees_its_sides_secret(secured: Rendered, component: str
 
 def parameters(command: click.Command, environment: dict[str, str | None], folder: Path) -> dict[str, Any]:
     """What a program makes of a container's environment, with the Secret's files in that folder."""
-    arguments = [
-        f"--{name.removeprefix('BOOK_SERVER_').removeprefix('BOOK_CLIENT_').lower().replace('_', '-')}="
-        + (f"{folder}/{Path(value).name}" if value.startswith("/tls/") else value)
-        for name, value in environment.items()
-        if name.startswith("BOOK_") and value is not None
-    ]
+    arguments = []
+    for name, value in environment.items():
+        if name.startswith("BOOK_") and value is not None and value != "false":
+            flag = name.removeprefix("BOOK_SERVER_").removeprefix("BOOK_CLIENT_").lower().replace("_", "-")
+            given = f"{folder}/{Path(value).name}" if value.startswith("/tls/") else value
+            arguments.append(f"--{flag}" if given == "true" else f"--{flag}={given}")
     return command.make_context("program", arguments).params
 
 
