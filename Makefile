@@ -80,7 +80,7 @@ faults: setup ## break etcd, network, replicas and Zipkin on purpose; prints wha
 
 .PHONY: interop
 interop: setup interop-tools $(BENCH_ENV)/.ready ## the mesh with other people's programs: Jaeger, Prometheus, OpenTelemetry, go-kit, grpcurl; TESTS=
-	@$(BIN)/python -m pytest tests/interop $(TESTS)
+	@$(BIN)/python -m pytest tests/interop -n 2 --dist loadfile $(TESTS)
 
 # Jaeger last: it takes the longest, and what is missing is to be told first.
 .PHONY: interop-tools

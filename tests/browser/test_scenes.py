@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import NOT_A_NUMBER, Seen
+from tests.browser.conftest import IMAGES, NOT_A_NUMBER, Seen
 from tests.browser.fake_feed import HOSTILE, SCENES, FakeAdmin
 
 
@@ -44,6 +44,22 @@ def test_each_replica_has_a_row_and_a_place_in_the_picture(page: Page, fake: Fak
     expect(page.locator("#graph .node.replica")).to_have_count(rows)
     swatches = page.evaluate("[...document.querySelectorAll('.rows .address i')].map((one) => one.style.background)")
     assert len(set(swatches)) == rows
+
+
+def test_fifty_replicas_have_their_buttons_behind_one_and_an_ejected_one_is_named(
+    page: Page, fake: FakeAdmin, request: pytest.FixtureRequest
+) -> None:
+    shown(page, fake, "fifty")
+    expect(page.get_by_role("button", name="Sicken")).to_have_count(0)
+    sick = fake.scene("fifty").addresses[20]
+    page.get_by_role("button", name=f"Break {sick}").click()
+    page.get_by_role("button", name=f"Sicken {sick}").click()
+    expect(page.locator("#graph .node.ejected")).to_contain_text(f"{sick} ejected")
+    if request.config.getoption("--screenshots"):
+        page.set_viewport_size({"width": 1280, "height": 1100})
+        page.wait_for_timeout(3000)
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=IMAGES / "page-50.png")
 
 
 def test_without_a_replica_the_page_says_so(page: Page, fake: FakeAdmin) -> None:
