@@ -7,8 +7,8 @@ DURABLE = {"storage": {"type": "mariadb"}, "image": {"repository": "openzipkin/z
 
 
 def test_every_trace_is_whole_though_zipkins_pod_is_deleted_twice(mesh: Mesh) -> None:
-    # Some 6 calls a second: MariaDB has to keep up with their spans on a machine that has much else to do, and Zipkin to
-    # store within the gate's time what it has confirmed.
+    # Some 6 calls a second: MariaDB has to keep up with their spans on a machine that has much else to do, and Zipkin
+    # to store within the gate's time what it has confirmed.
     mesh.install(replicas=3, zipkin=DURABLE, client={"interval": "600ms"})
     mesh.zipkin.port_untold = 50051
     mesh.wait_calls(60)
