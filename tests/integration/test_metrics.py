@@ -27,6 +27,7 @@ from localmesh.waiting import NotYetError, until
 from meshkit import CallError, Mesh, MeshChannel, TracingServerInterceptor, serve
 from meshkit.errors import status_of
 from meshkit.metrics import ClientMetrics, MethodCalls, ServerMetrics, Sources, registry_of
+from meshkit.program.admin_flags import AdminFlags
 from meshkit.program.cli import EtcdAccess
 from meshkit.program.trace_flags import Tracing
 from meshkit.testing import FixedInstances, MemoryEtcd, MemorySpans
@@ -245,9 +246,10 @@ async def sick_and_well(run_dir: Path, etcd: EtcdServer) -> AsyncIterator[None]:
 
 def settings(etcd: EtcdServer, *flags: str) -> Settings:
     given = command.make_context("book-client", list(flags)).params
-    own = {field.name for field in fields(Settings)} - {"etcd"}
+    own = {field.name for field in fields(Settings)} - {"etcd", "admin"}
     return Settings(
         etcd=EtcdAccess((etcd.address,), None, None),
         tracing=Tracing(),
+        admin=AdminFlags(),
         **{name: given[name] for name in given if name in own},
     )

@@ -35,7 +35,8 @@ class ExamplePrograms:
             text = text.replace("127.0.0.1:2379", self._etcd.address)
         else:
             text = text.replace("zipkin=", f'etcd=["{self._etcd.address}"], zipkin=')
-        script.write_text(text)
+        # A server that is frozen stays registered for as long as a busy machine needs to start a client.
+        script.write_text(text.replace("Registrar(etcd, PREFIX, address)", "Registrar(etcd, PREFIX, address, ttl=120)"))
         return Process(name, [PYTHON, script, *arguments], run_dir=self._run_dir)
 
 
